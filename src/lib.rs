@@ -22,6 +22,7 @@ pub mod event;
 pub mod decode;
 pub mod aggregator;
 pub mod intent;
+pub mod log;
 pub mod store;
 pub mod pipeline;
 pub mod consumer;
