@@ -2,7 +2,7 @@
 //!
 //! The store keeps bytes and compares revisions; what a cell or a delta means is the core's business.
 
-use crate::aggregator::partition::{Advance, Counters, DeadLetter, Flush, Source, Taken};
+use crate::aggregator::partition::{Counters, DeadLetter, Flush, Source, Taken};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
