@@ -26,6 +26,7 @@ pub mod log;
 pub mod store;
 pub mod pipeline;
 pub mod consumer;
+pub mod outbox;
 pub mod publisher;
 pub mod executor;
 pub mod dead_letter;
