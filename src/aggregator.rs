@@ -16,12 +16,10 @@ pub mod window;
 use crate::decode::{self, Context, Fault, decode};
 use crate::event::Event;
 use accumulator::{Accumulator, Groupings};
-use dedup::EventHash;
-use foldhash::fast::FixedState;
+use dedup::{EventHash, Ring};
 use group::Grouping;
 use partition::Counters;
 use record::{Runtime, Subject};
-use std::collections::HashSet;
 use window::{Calendar, Span};
 
 /// The whole reduction in one call, without Kafka or a store: events or lines in, final records out.
@@ -42,7 +40,7 @@ pub struct MetricsAggregator {
     calendar: Calendar,
     span: Span,
     sums: Accumulator,
-    ids: HashSet<EventHash, FixedState>,
+    ids: Ring,
     context: Context,
     counters: Counters,
 }
@@ -59,13 +57,19 @@ pub enum Outcome {
 }
 
 impl MetricsAggregator {
-    /// An aggregator of one kind of window; `bytes_max` is `MAX_EVENT_BYTES`.
-    pub fn new(calendar: Calendar, span: Span, groupings: Groupings, bytes_max: usize) -> MetricsAggregator {
+    /// An aggregator of one kind of window; `bytes_max` is `MAX_EVENT_BYTES`, `ids_max` how many ids are remembered (`usize::MAX`: every one).
+    pub fn new(
+        calendar: Calendar,
+        span: Span,
+        groupings: Groupings,
+        bytes_max: usize,
+        ids_max: usize,
+    ) -> MetricsAggregator {
         MetricsAggregator {
             calendar,
             span,
             sums: Accumulator::new(groupings),
-            ids: HashSet::default(),
+            ids: Ring::new(ids_max),
             context: Context { bytes_max, ..Context::default() },
             counters: Counters::default(),
         }
@@ -80,7 +84,7 @@ impl MetricsAggregator {
     pub fn aggregate_events<'e>(events: impl IntoIterator<Item = Event<'e>>, window_type: Span) -> Vec<String> {
         let groupings = Groupings::of(vec![Grouping::TimeWindow], 1_000);
         let calendar = Calendar::new(chrono_tz::UTC, 900);
-        let mut aggregator = MetricsAggregator::new(calendar, window_type, groupings, usize::MAX);
+        let mut aggregator = MetricsAggregator::new(calendar, window_type, groupings, usize::MAX, usize::MAX);
         for event in events {
             aggregator.add(&event);
         }
@@ -103,11 +107,13 @@ impl MetricsAggregator {
     }
 
     fn add(&mut self, event: &Event<'_>) -> Outcome {
-        if let Some(id) = &event.event_id
-            && !self.ids.insert(EventHash::new(event.kind, id))
-        {
-            self.counters.duplicates += 1;
-            return Outcome::Duplicate;
+        if let Some(id) = &event.event_id {
+            let id = EventHash::new(event.kind, id);
+            if self.ids.contains(id) {
+                self.counters.duplicates += 1;
+                return Outcome::Duplicate;
+            }
+            self.ids.push(id);
         }
         self.counters.counted += 1;
         let window = self.calendar.window(self.span, event.time_us.div_euclid(1_000_000));

@@ -119,13 +119,13 @@ impl Calendar {
     /// The clock hour, cut at an offset change inside it (at the next slice). Judged by the slice, so that a slice never falls into two hours.
     fn hour(&self, time_s: i64) -> Window {
         let slice = self.slice(time_s);
-        let floor = |at_s: i64| at_s - (at_s + self.offset_s(at_s)).rem_euclid(3_600);
-        let hour = floor(slice.start_s);
+        let offset_s = self.offset_s(slice.start_s);
+        let hour = slice.start_s - (slice.start_s + offset_s).rem_euclid(3_600);
         let (mut start_s, mut end_s) = (slice.start_s, slice.end_s);
-        while start_s > hour && floor(start_s - self.slice_s) == hour {
+        while start_s > hour && self.offset_s(start_s - self.slice_s) == offset_s {
             start_s -= self.slice_s;
         }
-        while end_s < hour + 3_600 && floor(end_s) == hour {
+        while end_s < hour + 3_600 && self.offset_s(end_s) == offset_s {
             end_s += self.slice_s;
         }
         Window { start_s, end_s }
