@@ -1,1 +1,3 @@
-//! To be written.
+//! Settings.
+pub mod quantity;
+pub(crate) mod suggest;

@@ -18,22 +18,22 @@
 //! `event`, `decode`, `aggregator` and `intent` are pure: no I/O, no clock, no async, no randomness.
 
 // The data path, in its order.
-pub mod event;
-pub mod decode;
 pub mod aggregator;
-pub mod intent;
-pub mod store;
-pub mod pipeline;
 pub mod consumer;
-pub mod publisher;
-pub mod executor;
 pub mod dead_letter;
+pub mod decode;
+pub mod event;
+pub mod executor;
+pub mod intent;
+pub mod pipeline;
+pub mod publisher;
+pub mod store;
 // The edge and the commands.
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod contract;
 pub mod consul;
+pub mod contract;
 pub mod demo;
 pub mod generate;
 pub mod http;
