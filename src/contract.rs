@@ -13,12 +13,16 @@ mod reader;
 mod rules;
 
 use reader::Section;
+pub(crate) use rules::is_topic_name;
 
 /// The document that is compiled in.
 const EMBEDDED: &str = include_str!("../contracts/codegen_metrics_reducer.yaml");
 
 /// Placeholder in topic names for `ENVIRONMENT`.
 pub const ENVIRONMENT_PLACEHOLDER: &str = "{env}";
+
+/// Longest `ENVIRONMENT`.
+pub const ENVIRONMENT_CHARS_MAX: usize = 50;
 
 /// The windows that a contract may list.
 pub const WINDOWS: [&str; 4] = ["hourly", "daily", "weekly", "monthly"];

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::reader::Section;
-use super::{AGGREGATION_TYPES, COMPOSITE_PARTS, ContractTopics, ENVIRONMENT_PLACEHOLDER, Grouping, WINDOWS};
+use super::{
+    AGGREGATION_TYPES, COMPOSITE_PARTS, ContractTopics, ENVIRONMENT_CHARS_MAX, ENVIRONMENT_PLACEHOLDER,
+    Grouping, WINDOWS,
+};
 
 /// Groupings whose values come from events and are few enough to be listed.
 const LISTABLE: [&str; 4] = ["model_grouping", "node_type_grouping", "domain_grouping", "stage_grouping"];
@@ -57,7 +60,9 @@ pub(crate) fn is_topic_name(name: &str) -> bool {
 }
 
 pub(super) fn check_topic(section: &mut Section<'_>, key: &str, template: &str) {
-    if !template.is_empty() && !is_topic_name(&template.replace(ENVIRONMENT_PLACEHOLDER, "dev")) {
+    // With the longest environment the name must still fit, so that no setting can spoil it.
+    let longest = "x".repeat(ENVIRONMENT_CHARS_MAX);
+    if !template.is_empty() && !is_topic_name(&template.replace(ENVIRONMENT_PLACEHOLDER, &longest)) {
         section.refuse(
             key,
             template,
