@@ -2,6 +2,12 @@
 //!
 //! The store keeps bytes and compares revisions; what a cell or a delta means is the core's business.
 
+mod partitions;
+mod queues;
+mod recording;
+mod sql;
+pub mod sqlite;
+
 use crate::aggregator::partition::{Counters, DeadLetter, Flush, Source, Taken};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
