@@ -3,6 +3,7 @@
 //! The store keeps bytes and compares revisions; what a cell or a delta means is the core's business.
 
 mod partitions;
+pub mod postgres;
 mod queues;
 mod recording;
 mod sql;

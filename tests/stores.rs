@@ -1,12 +1,15 @@
 //! One suite, both databases.
 
 use codegen_metrics_reducer::aggregator::dedup::EventHash;
-use codegen_metrics_reducer::aggregator::partition::{Advance, Cause, Counters, DeadLetter, Flush, Source, Taken};
-use codegen_metrics_reducer::store::sqlite::{Durability, SqliteDatabase};
+use codegen_metrics_reducer::aggregator::partition::{
+    Advance, Cause, Counters, DeadLetter, Flush, Source, Taken,
+};
+use codegen_metrics_reducer::store::postgres::{PostgresDatabase, PostgresOptions};
+use codegen_metrics_reducer::store::sqlite::{Clock, Durability, SqliteDatabase};
 use codegen_metrics_reducer::store::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -31,7 +34,7 @@ impl Bed {
     }
 }
 
-fn test_clock() -> (Arc<AtomicI64>, Box<dyn Fn() -> i64 + Send + Sync>) {
+fn test_clock() -> (Arc<AtomicI64>, Clock) {
     let clock = Arc::new(AtomicI64::new(1_000_000_000_000_000));
     let read = clock.clone();
     (clock, Box::new(move || read.load(Ordering::SeqCst)))
@@ -49,10 +52,59 @@ fn sqlite_bed() -> Bed {
     Bed { connect: Box::new(connect), clock }
 }
 
+/// A schema of its own, dropped with the bed.
+struct Schema {
+    url: String,
+    name: String,
+}
+
+impl Schema {
+    fn new() -> Schema {
+        let url = std::env::var("DATABASE_URL").expect("DATABASE_URL names a PostgreSQL database");
+        let schema = Schema { url, name: format!("test_{}", uuid::Uuid::new_v4().simple()) };
+        schema.run(&format!("CREATE SCHEMA {}", schema.name));
+        schema
+    }
+
+    fn run(&self, sql: &str) {
+        ::postgres::Client::connect(&self.url, ::postgres::NoTls).unwrap().batch_execute(sql).unwrap();
+    }
+
+    fn options(&self, clock: Option<Clock>) -> PostgresOptions {
+        let separator = if self.url.contains('?') { '&' } else { '?' };
+        let url = format!("{}{separator}options=-c%20search_path%3D{}", self.url, self.name);
+        PostgresOptions { url, ca_file: None, timeout: Duration::from_secs(30), clock }
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        self.run(&format!("DROP SCHEMA {} CASCADE", self.name));
+    }
+}
+
+fn postgres_bed() -> Bed {
+    let schema = Schema::new();
+    let (clock, read) = test_clock();
+    let database = PostgresDatabase::open(schema.options(Some(read))).unwrap();
+    let connect = move || {
+        assert!(!schema.name.is_empty(), "the schema lives as long as the bed");
+        Box::new(database.connect().unwrap()) as Box<dyn Store>
+    };
+    Bed { connect: Box::new(connect), clock }
+}
+
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
             $(#[test] fn $name() { super::$name(&super::sqlite_bed()); })*
+        }
+        mod postgres {
+            $(
+                #[test]
+                #[ignore = "needs PostgreSQL: DATABASE_URL"]
+                fn $name() { super::$name(&super::postgres_bed()); }
+            )*
         }
     };
 }
@@ -165,7 +217,15 @@ fn cell(end_s: i64, events: u64) -> StoredCell {
 }
 
 fn range(span: Span, limit: usize) -> RangeQuery {
-    RangeQuery { span, aggregation_type: None, group_key: None, from_s: 0, to_s: i64::MAX / 4, after: None, limit }
+    RangeQuery {
+        span,
+        aggregation_type: None,
+        group_key: None,
+        from_s: 0,
+        to_s: i64::MAX / 4,
+        after: None,
+        limit,
+    }
 }
 
 fn outbox_row(aggregation_id: &str, priority: u8, record: &str) -> OutboxRow {
@@ -221,10 +281,16 @@ fn the_later_of_two_takers_owns(bed: &Bed) {
     let mut first = take_one(&mut *one, 0, "one");
     let mut second = take_one(&mut *two, 0, "two");
     two.flush(&flush_of(vec![advance(&mut second, 2)]), IDS_MAX).unwrap();
-    assert!(matches!(one.flush(&flush_of(vec![advance(&mut first, 2)]), IDS_MAX), Err(StoreError::Fenced(_))));
+    assert!(matches!(
+        one.flush(&flush_of(vec![advance(&mut first, 2)]), IDS_MAX),
+        Err(StoreError::Fenced(_))
+    ));
     let again = take_one(&mut *one, 0, "one");
     assert_eq!((again.epoch, again.next_offset), (3, Some(2)));
-    assert!(matches!(two.flush(&flush_of(vec![advance(&mut second, 2)]), IDS_MAX), Err(StoreError::Fenced(_))));
+    assert!(matches!(
+        two.flush(&flush_of(vec![advance(&mut second, 2)]), IDS_MAX),
+        Err(StoreError::Fenced(_))
+    ));
     // In the order asked for, whatever the order of locking.
     let asked = [source(2), source(0), source(1)];
     let taken = one.take(&asked, "one", IDS_MAX).unwrap();
@@ -263,7 +329,11 @@ fn the_stand_at_the_end_is_kept_by_rule(bed: &Bed) {
         store.flush(&flush_of(vec![moved]), IDS_MAX).unwrap();
         let row = store.partitions().unwrap().remove(0);
         let seconds = |us: Option<i64>| us.map(|us| (us - start) / 1_000_000);
-        assert_eq!(seconds(row.at_end_since_us).zip(seconds(row.at_end_reported_us)), expected, "step {step}");
+        assert_eq!(
+            seconds(row.at_end_since_us).zip(seconds(row.at_end_reported_us)),
+            expected,
+            "step {step}"
+        );
         assert_eq!(row.at_end_since_us.is_some(), row.at_end_reported_us.is_some());
         bed.advance_s(10);
     }
@@ -276,7 +346,8 @@ fn events_below_the_floor_are_refused(bed: &Bed) {
     let epoch = store.lead("r", LEASE).unwrap().unwrap();
     let mut taken = take_one(&mut *store, 0, "a");
     raise_floor(&mut *store, epoch, 1000);
-    let at = |taken: &mut Taken, time| Flush { min_event_us: Some(time), ..flush_of(vec![advance(taken, 1)]) };
+    let at =
+        |taken: &mut Taken, time| Flush { min_event_us: Some(time), ..flush_of(vec![advance(taken, 1)]) };
     let refused = store.flush(&at(&mut taken.clone(), 999), IDS_MAX);
     assert!(matches!(refused, Err(StoreError::FloorMoved { floor_us: 1000 })));
     assert_eq!(store.partitions().unwrap()[0].next_offset, None);
@@ -290,7 +361,8 @@ fn only_moved_event_times_are_reported(bed: &Bed) {
     let epoch = store.lead("r", LEASE).unwrap().unwrap();
     let mut taken = store.take(&[source(0), source(1)], "a", IDS_MAX).unwrap();
     for times in [[Some(5), None], [Some(5), Some(9)], [Some(7), Some(8)]] {
-        let moved = taken.iter_mut().zip(times).map(|(t, time)| Advance { max_event_us: time, ..advance(t, 1) });
+        let moved =
+            taken.iter_mut().zip(times).map(|(t, time)| Advance { max_event_us: time, ..advance(t, 1) });
         let flush = flush_of(moved.collect());
         store.flush(&flush, IDS_MAX).unwrap();
     }
@@ -410,9 +482,13 @@ fn unfolded_flushes_come_in_order_within_limits(bed: &Bed) {
         store.flush(&flush, IDS_MAX).unwrap();
     }
     // (flushes, bytes) and how many come, and whether more wait.
-    for (flushes_max, bytes_max, expected, more) in
-        [(100, 1000, 10, false), (10, 1000, 10, false), (3, 1000, 3, true), (100, 45, 4, true), (100, 1, 1, true)]
-    {
+    for (flushes_max, bytes_max, expected, more) in [
+        (100, 1000, 10, false),
+        (10, 1000, 10, false),
+        (3, 1000, 3, true),
+        (100, 45, 4, true),
+        (100, 1, 1, true),
+    ] {
         let check = &mut |recording: &mut dyn Recording| {
             let (flushes, left) = recording.unfolded(flushes_max, bytes_max)?;
             let deltas: Vec<_> = flushes.iter().map(|f| f.deltas.clone()).collect();
@@ -486,7 +562,10 @@ fn ranges_continue_after_a_cursor(bed: &Bed) {
     for start_s in [0, 3600, 7200] {
         for group in ["B", "a", "unknown", "ä", "=x"] {
             for aggregation_type in ["model_grouping", "domain_grouping"] {
-                let key = CellKey { aggregation_type: aggregation_type.into(), ..key(Span::Hourly, start_s, group) };
+                let key = CellKey {
+                    aggregation_type: aggregation_type.into(),
+                    ..key(Span::Hourly, start_s, group)
+                };
                 cells.push((key, cell(start_s + 3600, 1)));
             }
         }
@@ -511,8 +590,11 @@ fn ranges_continue_after_a_cursor(bed: &Bed) {
         to_s: 7200,
         ..range(Span::Hourly, 2)
     };
-    let expected: Vec<_> =
-        cells.iter().filter(|(k, _)| k.start_s == 3600 && k.aggregation_type == "domain_grouping").cloned().collect();
+    let expected: Vec<_> = cells
+        .iter()
+        .filter(|(k, _)| k.start_s == 3600 && k.aggregation_type == "domain_grouping")
+        .cloned()
+        .collect();
     assert_eq!(expected.len(), 5);
     assert_eq!(read(&mut *store, query), expected);
 }
@@ -525,7 +607,10 @@ fn a_replaced_outbox_row_survives_the_old_relay(bed: &Bed) {
     enqueue(&mut *store, epoch, vec![outbox_row("one", 5, "2"), outbox_row("one", 5, "3")]);
     store.outbox_sent(&relayed).unwrap();
     let left = store.outbox(10, BYTES_MAX).unwrap();
-    assert_eq!(left.iter().map(|row| (&*row.aggregation_id, &*row.record)).collect::<Vec<_>>(), [("one", "3")]);
+    assert_eq!(
+        left.iter().map(|row| (&*row.aggregation_id, &*row.record)).collect::<Vec<_>>(),
+        [("one", "3")]
+    );
     assert!(!relayed.contains(&left[0].id) && left[0].created_us == 7);
     store.outbox_sent(&[left[0].id]).unwrap();
     store.outbox_sent(&[left[0].id]).unwrap();
@@ -625,7 +710,8 @@ fn analytics_row(rebuild: i64, events_processed: i64, is_final: bool) -> Analyti
 /// All orders of `items`.
 fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
     let Some((first, rest)) = items.split_first() else { return vec![vec![]] };
-    let insert_at = |order: &Vec<T>, at: usize| [&order[..at], std::slice::from_ref(first), &order[at..]].concat();
+    let insert_at =
+        |order: &Vec<T>, at: usize| [&order[..at], std::slice::from_ref(first), &order[at..]].concat();
     permutations(rest).iter().flat_map(|order| (0..items.len()).map(move |at| insert_at(order, at))).collect()
 }
 
@@ -646,7 +732,11 @@ fn analytics_rows_move_only_forward(bed: &Bed) {
             store.persist(&pieces.iter().map(|&revision| row(revision)).collect::<Vec<_>>()).unwrap();
             highest = pieces.iter().copied().fold(highest, Ord::max);
             let (rebuild, events, is_final) = highest;
-            assert_eq!(store.analytics(&query).unwrap(), [format!("{rebuild} {events} {is_final}")], "{order:?}");
+            assert_eq!(
+                store.analytics(&query).unwrap(),
+                [format!("{rebuild} {events} {is_final}")],
+                "{order:?}"
+            );
         }
     }
 }
@@ -696,7 +786,9 @@ fn another_meaning_is_refused_by_name(bed: &Bed) {
         ("max_groups", Meaning { max_groups: 1, ..meaning() }),
     ];
     for (name, other) in others {
-        let Err(StoreError::OtherGeneration(text)) = store.open(&other) else { panic!("{name} was let pass") };
+        let Err(StoreError::OtherGeneration(text)) = store.open(&other) else {
+            panic!("{name} was let pass")
+        };
         assert!(text.starts_with(name) && !text.contains(';'), "{text}");
     }
     store.open(&meaning()).unwrap();
@@ -759,8 +851,12 @@ fn a_rebuild_fences_and_forgets(bed: &Bed) {
     assert!(matches!(guessed, Err(StoreError::Fenced(_))), "the epoch fences, not only the offset");
 
     let status = store.status().unwrap();
-    assert_eq!((status.backlog, status.outbox, status.dead_letters_unpublished, status.leader), (0, 0, 0, None));
-    let RecorderState { rebuild, watermark_us, final_watermark_us, floor_us, emitted_us, .. } = status.recorder;
+    assert_eq!(
+        (status.backlog, status.outbox, status.dead_letters_unpublished, status.leader),
+        (0, 0, 0, None)
+    );
+    let RecorderState { rebuild, watermark_us, final_watermark_us, floor_us, emitted_us, .. } =
+        status.recorder;
     assert_eq!((rebuild, emitted_us), (1, 0));
     assert_eq!([watermark_us, final_watermark_us, floor_us], [i64::MIN; 3]);
     assert!(store.cells(&range(Span::Hourly, 10)).unwrap().is_empty());
@@ -776,7 +872,10 @@ fn a_rebuild_fences_and_forgets(bed: &Bed) {
 fn status_counts_what_waits(bed: &Bed) {
     let mut store = bed.store();
     let status = store.status().unwrap();
-    assert_eq!((status.backlog, status.outbox, status.dead_letters_unpublished, status.leader), (0, 0, 0, None));
+    assert_eq!(
+        (status.backlog, status.outbox, status.dead_letters_unpublished, status.leader),
+        (0, 0, 0, None)
+    );
     assert_eq!((status.recorder.rebuild, status.recorder.floor_us), (0, i64::MIN));
     assert_eq!(store.now_us().unwrap(), bed.clock.load(Ordering::SeqCst));
     let epoch = store.lead("r", LEASE).unwrap().unwrap();
@@ -798,7 +897,11 @@ fn a_large_recording_is_whole(bed: &Bed) {
             let found = recording.cells(&keys)?;
             assert!(found.iter().all(|cell| cell.as_ref().map_or(0, |cell| cell.events) == round - 1));
             let cells = keys.iter().map(|key| {
-                let cell = StoredCell { bytes: vec![round as u8; 500], dirty: true, ..cell(key.start_s + 3600, round) };
+                let cell = StoredCell {
+                    bytes: vec![round as u8; 500],
+                    dirty: true,
+                    ..cell(key.start_s + 3600, round)
+                };
                 (key.clone(), cell)
             });
             recording.save(&Recorded { cells: cells.collect(), ..Recorded::default() })
@@ -807,6 +910,15 @@ fn a_large_recording_is_whole(bed: &Bed) {
         println!("5000 cells read and written in {:?}", began.elapsed());
     }
     assert_eq!(store.cells(&range(Span::Hourly, 10_000)).unwrap().len(), 5_000);
+}
+
+/// Ends the relay also when the test fails, which would otherwise wait for it.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 fn concurrent_flushes_and_recordings_lose_nothing(bed: &Bed) {
@@ -824,11 +936,28 @@ fn concurrent_flushes_and_recordings_lose_nothing(bed: &Bed) {
                 }
             });
         }
+        let mut relay = bed.store();
+        let relaying = Arc::new(AtomicBool::new(true));
+        let stop = StopOnDrop(relaying.clone());
+        let sent = scope.spawn(move || {
+            let mut sent = vec![];
+            loop {
+                let last_round = !relaying.load(Ordering::SeqCst);
+                for row in relay.outbox(1, BYTES_MAX).unwrap() {
+                    relay.outbox_sent(&[row.id]).unwrap();
+                    sent.push(row.record.parse::<u64>().unwrap());
+                }
+                if last_round {
+                    return sent;
+                }
+            }
+        });
         let mut folded = 0;
         while folded < 3 * FLUSHES {
             let fold = &mut |recording: &mut dyn Recording| {
                 let (flushes, _) = recording.unfolded(7, BYTES_MAX)?;
-                let before = recording.cells(std::slice::from_ref(&cell_key))?.remove(0).map_or(0, |cell| cell.events);
+                let before =
+                    recording.cells(std::slice::from_ref(&cell_key))?.remove(0).map_or(0, |cell| cell.events);
                 folded = before + flushes.len() as u64;
                 let recorded = Recorded {
                     folded: flushes.iter().map(|f| f.flush_id).collect(),
@@ -840,10 +969,14 @@ fn concurrent_flushes_and_recordings_lose_nothing(bed: &Bed) {
             };
             store.record(epoch, LEASE, fold).unwrap();
         }
+        drop(stop);
+        let sent = sent.join().unwrap();
+        assert!(sent.is_sorted(), "no revision after its successor: {sent:?}");
+        assert_eq!(sent.last(), Some(&(3 * FLUSHES)));
     });
     assert_eq!(store.cells(&range(Span::Hourly, 10)).unwrap()[0].1.events, 3 * FLUSHES);
-    assert_eq!(store.status().unwrap().backlog, 0);
-    assert_eq!(store.outbox(10, BYTES_MAX).unwrap()[0].record, (3 * FLUSHES).to_string());
+    let status = store.status().unwrap();
+    assert_eq!((status.backlog, status.outbox), (0, 0));
 }
 
 // --- SQLite only: the file -------------------------------------------------------------------------------------------------------
@@ -905,4 +1038,74 @@ fn a_text_that_is_no_database_is_told() {
     std::fs::write(&path, "no database, only a text of some length".repeat(100)).unwrap();
     let opened = SqliteDatabase::open(&path, true, Durability::Full, test_clock().1);
     assert!(matches!(opened, Err(StoreError::Corrupt(_))));
+}
+
+// --- PostgreSQL only: the connection ---------------------------------------------------------------------------------------------
+
+#[test]
+#[ignore = "needs PostgreSQL: DATABASE_URL"]
+fn a_postgres_store_reconnects_and_keeps_all() {
+    let schema = Schema::new();
+    let database = PostgresDatabase::open(schema.options(None)).unwrap();
+    let mut store = database.connect().unwrap();
+    store.open(&meaning()).unwrap();
+    let mut taken = take_one(&mut store, 0, "a");
+    store.flush(&flush_of(vec![advance(&mut taken, 5)]), IDS_MAX).unwrap();
+    let before = (store.status().unwrap(), store.partitions().unwrap());
+    let epoch = store.lead("r", LEASE).unwrap().unwrap();
+    let cut = store.record(epoch, LEASE, &mut |recording| {
+        recording.save(&Recorded { outbox: vec![outbox_row("one", 5, "1")], ..Recorded::default() })?;
+        let sessions =
+            format!("SELECT pid FROM pg_locks WHERE relation = '{}.outbox'::regclass", schema.name);
+        schema.run(&format!("SELECT pg_terminate_backend(pid) FROM ({sessions}) AS s"));
+        recording.now_us().map(drop)
+    });
+    assert!(matches!(cut, Err(StoreError::Unavailable(_))), "{cut:?}");
+    assert_eq!(store.status().unwrap().outbox, 0);
+    store.resign("r", epoch).unwrap();
+    assert_eq!((store.status().unwrap(), store.partitions().unwrap()), before);
+    let epoch = store.lead("r", LEASE).unwrap().unwrap();
+    let swallowed = store.record(epoch, LEASE, &mut |recording| {
+        recording.save(&Recorded { outbox: vec![outbox_row("one", 5, "1")], ..Recorded::default() })?;
+        // A record with NUL cannot be written; ignoring the refusal must not look like a commit.
+        let refused = Recorded { outbox: vec![outbox_row("two", 5, "\0")], ..Recorded::default() };
+        assert!(recording.save(&refused).is_err());
+        Ok(())
+    });
+    assert!(swallowed.is_err());
+    assert_eq!(store.status().unwrap().outbox, 0);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: DATABASE_URL"]
+fn a_postgres_store_tells_its_own_time() {
+    let schema = Schema::new();
+    let mut store = PostgresDatabase::open(schema.options(None)).unwrap().connect().unwrap();
+    let (first, second) = (store.now_us().unwrap(), store.now_us().unwrap());
+    assert!(first <= second && first > 1_700_000_000_000_000, "{first} µs, {second} µs");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL: DATABASE_URL"]
+fn postgres_tables_of_a_newer_version_are_refused() {
+    let schema = Schema::new();
+    drop(PostgresDatabase::open(schema.options(None)).unwrap());
+    schema.run(&format!("INSERT INTO {}.schema_version VALUES (1000)", schema.name));
+    let opened = PostgresDatabase::open(schema.options(None));
+    assert!(matches!(opened, Err(StoreError::Refused(text)) if text.contains("1000")));
+}
+
+#[test]
+fn an_unreachable_postgres_is_unavailable_and_a_bad_url_refused() {
+    let open = |url: &str| {
+        let timeout = Duration::from_secs(5);
+        PostgresDatabase::open(PostgresOptions { url: url.into(), ca_file: None, timeout, clock: None })
+            .map(drop)
+    };
+    assert!(
+        matches!(open("postgres://nobody:secret@127.0.0.1:1/none"), Err(StoreError::Unavailable(text)) if !text.contains("secret"))
+    );
+    assert!(
+        matches!(open("postgres://a:secret@host:x/y"), Err(StoreError::Refused(text)) if !text.contains("secret"))
+    );
 }

@@ -21,7 +21,9 @@ pub fn add<D: Database>(db: &mut D, sources: &[Source]) -> Result<()> {
         "INSERT INTO partitions (topic, partition, counters)",
         "ON CONFLICT DO NOTHING",
         &sorted(sources),
-        |source, values| values.extend([Param::from(&*source.topic), source.partition.into(), Param::from(&counters)]),
+        |source, values| {
+            values.extend([Param::from(&*source.topic), source.partition.into(), Param::from(&counters)])
+        },
         |_, param| param,
     )
 }
@@ -48,7 +50,8 @@ pub fn take<D: Database>(db: &mut D, sources: &[Source], owner: &str, ids_max: u
 }
 
 fn read_taken<D: Database>(db: &mut D, source: &Source, epoch: i64, ids_max: usize) -> Result<Taken> {
-    let sql = "SELECT topic_id, next_offset, max_event_us FROM partitions WHERE topic = $1 AND partition = $2";
+    let sql =
+        "SELECT topic_id, next_offset, max_event_us FROM partitions WHERE topic = $1 AND partition = $2";
     let mut row = db.query_one(sql, params![&*source.topic, source.partition])?;
     let sql = "SELECT from_seq + id_count FROM event_ids WHERE topic = $1 AND partition = $2 ORDER BY from_seq DESC LIMIT 1";
     let last = db.query(sql, params![&*source.topic, source.partition])?.pop();
@@ -124,7 +127,8 @@ pub fn flush<D: Database>(db: &mut D, flush: &Flush, ids_max: usize) -> Result<F
     let mut flush_id = 0;
     if !flush.deltas.is_empty() {
         let event_times = serde_json::to_string(&event_times).map_err(corrupt)?;
-        let sql = "INSERT INTO flushes (flushed_us, deltas, event_times) VALUES ($1, $2, $3) RETURNING flush_id";
+        let sql =
+            "INSERT INTO flushes (flushed_us, deltas, event_times) VALUES ($1, $2, $3) RETURNING flush_id";
         flush_id = db.query_one(sql, params![now_us, &*flush.deltas, &event_times])?.int(0)?;
     }
     let backlog = db.query_one("SELECT COUNT(*) FROM flushes", &[])?.count(0)?;

@@ -1,7 +1,7 @@
 //! What leaves the store: outbox, dead letters, analytics rows, status; and its meaning.
 
 use super::recording::{range_sql, state};
-use super::sql::{Database, Dialect, Row, corrupt, fitting, insert, params, query_in};
+use super::sql::{Database, Dialect, Param, Row, batches, corrupt, fitting, insert, list, params, query_in};
 use super::*;
 use crate::aggregator::partition::Cause;
 
@@ -21,14 +21,32 @@ fn differences(stored: &str, ours: &str) -> Result<Vec<String>> {
     let names: std::collections::BTreeSet<_> = stored.keys().chain(ours.keys()).collect();
     let show = |value: Option<&serde_json::Value>| value.map_or("nothing".into(), ToString::to_string);
     let differing = names.into_iter().filter(|&name| stored.get(name) != ours.get(name));
-    Ok(differing.map(|name| format!("{name}: {} there, {} here", show(stored.get(name)), show(ours.get(name)))).collect())
+    Ok(differing
+        .map(|name| format!("{name}: {} there, {} here", show(stored.get(name)), show(ours.get(name))))
+        .collect())
 }
 
+const UNSENT: &str = "NOT EXISTS (SELECT 1 FROM outbox_sent s WHERE s.id = outbox.id)";
+
 pub fn outbox<D: Database>(db: &mut D, limit: usize, bytes_max: usize) -> Result<Vec<OutboxRow>> {
-    let sql = "SELECT id, CAST(octet_length(record) AS BIGINT) FROM outbox ORDER BY priority, id LIMIT $1";
-    let (ids, _) = fitting(db.query(sql, params![limit])?, bytes_max)?;
+    let sql = format!(
+        "SELECT id, CAST(octet_length(record) AS BIGINT) FROM outbox WHERE {UNSENT} ORDER BY priority, id LIMIT $1"
+    );
+    let (ids, _) = fitting(db.query(&sql, params![limit])?, bytes_max)?;
     let sql = "SELECT id, aggregation_id, priority, record, created_us FROM outbox WHERE id";
     query_in(db, sql, &ids)?.into_iter().map(outbox_row).collect()
+}
+
+pub fn outbox_sent<D: Database>(db: &mut D, ids: &[i64]) -> Result<()> {
+    for piece in batches(ids) {
+        let values: Vec<_> = piece.iter().map(|&id| Param::Int(id)).collect();
+        let replaced_are_ignored = format!("SELECT id FROM outbox WHERE id IN ({})", list(piece.len()));
+        db.execute(
+            &format!("INSERT INTO outbox_sent (id) {replaced_are_ignored} ON CONFLICT DO NOTHING"),
+            &values,
+        )?;
+    }
+    Ok(())
 }
 
 fn outbox_row(mut row: Row) -> Result<OutboxRow> {
@@ -179,9 +197,11 @@ pub fn analytics<D: Database>(db: &mut D, query: &RangeQuery) -> Result<Vec<Stri
 
 pub fn status<D: Database>(db: &mut D) -> Result<StoreStatus> {
     let recorder = state(db)?;
-    let sql = "SELECT holder, expires_us, (SELECT COUNT(*) FROM flushes), (SELECT COUNT(*) FROM outbox), \
-               (SELECT COUNT(*) FROM dead_letters WHERE NOT published) FROM leader";
-    let mut row = db.query_one(sql, &[])?;
+    let sql = format!(
+        "SELECT holder, expires_us, (SELECT COUNT(*) FROM flushes), (SELECT COUNT(*) FROM outbox WHERE {UNSENT}), \
+         (SELECT COUNT(*) FROM dead_letters WHERE NOT published) FROM leader"
+    );
+    let mut row = db.query_one(&sql, &[])?;
     let (holder, expires_us) = (row.maybe_text(0)?, row.int(1)?);
     Ok(StoreStatus {
         recorder,
@@ -196,6 +216,8 @@ pub fn rebuild<D: Database>(db: &mut D, meaning: &Meaning) -> Result<u64> {
     // The leader first, as the recorder does: its transaction under way ends before anything is cleared.
     db.execute("UPDATE leader SET epoch = epoch + 1, holder = NULL, expires_us = 0", &[])?;
     if db.dialect() == Dialect::Postgres {
+        // Clearing large tables takes its time.
+        db.execute("SET LOCAL statement_timeout = 0", &[])?;
         // No taking may add a row that the bump below misses.
         db.execute("LOCK TABLE partitions IN SHARE ROW EXCLUSIVE MODE", &[])?;
     }
@@ -204,7 +226,9 @@ pub fn rebuild<D: Database>(db: &mut D, meaning: &Meaning) -> Result<u64> {
                next_offset = NULL, max_event_us = NULL, at_end_since_us = NULL, at_end_reported_us = NULL, halted = NULL, \
                counters = $1";
     db.execute(sql, params![&counters])?;
-    for table in ["flushes", "event_ids", "cells", "outbox", "dead_letters", "folded_event_times"] {
+    for table in
+        ["flushes", "event_ids", "cells", "outbox", "outbox_sent", "dead_letters", "folded_event_times"]
+    {
         db.execute(&format!("DELETE FROM {table}"), &[])?;
     }
     db.execute("UPDATE acceptance_floor SET floor_us = $1", params![i64::MIN])?;

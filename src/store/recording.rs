@@ -1,9 +1,12 @@
 //! The recorder's side: the lease, its transaction, the cells.
 
-use super::sql::{Database, Param, Row, batches, corrupt, execute_in, fitting, insert, list, params, query_in, tuples};
+use super::sql::{
+    Database, Param, Row, batches, corrupt, execute_in, fitting, insert, list, params, query_in, tuples,
+};
 use super::*;
 
-const CELL: &str = "span, start_s, aggregation_type, group_key, end_s, bytes, events, is_final, dirty, enqueued_events";
+const CELL: &str =
+    "span, start_s, aggregation_type, group_key, end_s, bytes, events, is_final, dirty, enqueued_events";
 const CELL_COLUMNS: usize = 10;
 const KEY: &str = "span, start_s, aggregation_type, group_key";
 const KEY_COLUMNS: usize = 4;
@@ -57,7 +60,8 @@ impl<D: Database> Recording for Recorder<'_, D> {
     }
 
     fn unfolded(&mut self, flushes_max: usize, bytes_max: usize) -> Result<(Vec<UnfoldedFlush>, bool)> {
-        let sql = "SELECT flush_id, CAST(octet_length(deltas) AS BIGINT) FROM flushes ORDER BY flush_id LIMIT $1";
+        let sql =
+            "SELECT flush_id, CAST(octet_length(deltas) AS BIGINT) FROM flushes ORDER BY flush_id LIMIT $1";
         let mut lengths = self.db.query(sql, params![flushes_max.saturating_add(1)])?;
         let beyond = lengths.len() > flushes_max;
         lengths.truncate(flushes_max);
@@ -109,7 +113,9 @@ impl<D: Database> Recording for Recorder<'_, D> {
         }
         values.push(limit.into());
         let last = values.len();
-        let sql = format!("SELECT {CELL} FROM cells WHERE dirty AND span > 0 {beyond} ORDER BY {KEY} LIMIT ${last}");
+        let sql = format!(
+            "SELECT {CELL} FROM cells WHERE dirty AND span > 0 {beyond} ORDER BY {KEY} LIMIT ${last}"
+        );
         self.db.query(&sql, &values)?.into_iter().map(cell).collect()
     }
 
@@ -133,7 +139,8 @@ impl<D: Database> Recording for Recorder<'_, D> {
 
 fn unfolded_flush(mut row: Row) -> Result<UnfoldedFlush> {
     let event_times: Vec<(String, i32, i64)> = serde_json::from_str(&row.text(2)?).map_err(corrupt)?;
-    let timed = |(topic, partition, time_us): (String, _, _)| (Source { topic: topic.into(), partition }, time_us);
+    let timed =
+        |(topic, partition, time_us): (String, _, _)| (Source { topic: topic.into(), partition }, time_us);
     Ok(UnfoldedFlush {
         flush_id: row.int(0)?,
         deltas: row.blob(1)?,
@@ -166,7 +173,8 @@ fn save_state<D: Database>(db: &mut D, state: &RecorderState) -> Result<()> {
 
 fn save_cells<D: Database>(db: &mut D, cells: &[(CellKey, StoredCell)]) -> Result<()> {
     // In key order, and each key once (the last): neighbours share pages, and one statement may not write a row twice.
-    let cells: Vec<_> = cells.iter().map(|(key, cell)| (key, cell)).collect::<BTreeMap<_, _>>().into_iter().collect();
+    let cells: Vec<_> =
+        cells.iter().map(|(key, cell)| (key, cell)).collect::<BTreeMap<_, _>>().into_iter().collect();
     insert(
         db,
         &format!("INSERT INTO cells ({CELL})"),
@@ -187,9 +195,18 @@ fn save_cells<D: Database>(db: &mut D, cells: &[(CellKey, StoredCell)]) -> Resul
 }
 
 fn save_outbox<D: Database>(db: &mut D, rows: &[OutboxRow]) -> Result<()> {
-    let last: BTreeMap<&str, usize> = rows.iter().enumerate().map(|(i, row)| (&*row.aggregation_id, i)).collect();
-    let rows: Vec<&OutboxRow> =
-        rows.iter().enumerate().filter(|(i, row)| last[&*row.aggregation_id] == *i).map(|(_, row)| row).collect();
+    // One snapshot: both statements see the same sent rows, and those sent meanwhile stay for the next time.
+    db.execute("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox_sent)", &[])?;
+    db.execute("DELETE FROM outbox_sent", &[])?;
+    // Of two rows with one id the later replaces the earlier.
+    let last: BTreeMap<&str, usize> =
+        rows.iter().enumerate().map(|(i, row)| (&*row.aggregation_id, i)).collect();
+    let rows: Vec<&OutboxRow> = rows
+        .iter()
+        .enumerate()
+        .filter(|(i, row)| last[&*row.aggregation_id] == *i)
+        .map(|(_, row)| row)
+        .collect();
     for piece in batches(&rows) {
         let ids: Vec<_> = piece.iter().map(|row| Param::from(&row.aggregation_id)).collect();
         db.execute(&format!("DELETE FROM outbox WHERE aggregation_id IN ({})", list(piece.len())), &ids)?;
@@ -219,7 +236,10 @@ fn code(span: Span) -> i64 {
 
 fn span(code: i64) -> Result<Span> {
     let spans = [Span::Slice, Span::Hourly, Span::Daily, Span::Weekly, Span::Monthly];
-    usize::try_from(code).ok().and_then(|i| spans.get(i).copied()).ok_or_else(|| corrupt(format!("span {code}")))
+    usize::try_from(code)
+        .ok()
+        .and_then(|i| spans.get(i).copied())
+        .ok_or_else(|| corrupt(format!("span {code}")))
 }
 
 fn key_params<'a>(key: &'a CellKey, values: &mut Vec<Param<'a>>) {
@@ -255,7 +275,8 @@ pub fn range_sql<'a>(
     first: Param<'a>,
 ) -> (String, Vec<Param<'a>>) {
     let mut values = vec![first, query.from_s.into(), query.to_s.into()];
-    let mut sql = format!("{head} AND {start} >= {} AND {start} < {}", instant("$2".into()), instant("$3".into()));
+    let mut sql =
+        format!("{head} AND {start} >= {} AND {start} < {}", instant("$2".into()), instant("$3".into()));
     for (column, value) in [("aggregation_type", &query.aggregation_type), ("group_key", &query.group_key)] {
         if let Some(value) = value {
             values.push(value.into());
@@ -286,7 +307,10 @@ pub fn expire<D: Database>(
     dead_letters_us: i64,
     limit: usize,
 ) -> Result<u64> {
-    let sql = format!("SELECT epoch FROM leader WHERE epoch = $1 AND holder IS NOT NULL{}", db.dialect().for_share());
+    let sql = format!(
+        "SELECT epoch FROM leader WHERE epoch = $1 AND holder IS NOT NULL{}",
+        db.dialect().for_share()
+    );
     if db.query(&sql, params![epoch])?.is_empty() {
         return Err(StoreError::NotLeader);
     }

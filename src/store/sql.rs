@@ -389,7 +389,12 @@ impl<D: Database> Store for SqlStore<D> {
         self.transaction(Mode::Write, |db| recording::resign(db, holder, epoch))
     }
 
-    fn record(&mut self, epoch: i64, lease: Duration, work: &mut dyn FnMut(&mut dyn Recording) -> Result<()>) -> Result<()> {
+    fn record(
+        &mut self,
+        epoch: i64,
+        lease: Duration,
+        work: &mut dyn FnMut(&mut dyn Recording) -> Result<()>,
+    ) -> Result<()> {
         self.transaction(Mode::Snapshot, |db| {
             recording::renew(db, epoch, lease)?;
             work(&mut recording::Recorder { db })
@@ -401,7 +406,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     fn outbox_sent(&mut self, ids: &[i64]) -> Result<()> {
-        self.transaction(Mode::Write, |db| execute_in(db, "DELETE FROM outbox WHERE id", ids).map(drop))
+        self.transaction(Mode::Write, |db| queues::outbox_sent(db, ids))
     }
 
     fn dead_letters_unpublished(&mut self, limit: usize, bytes_max: usize) -> Result<Vec<StoredDeadLetter>> {

@@ -78,7 +78,8 @@ fn lock(path: &Path) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let unavailable = |error| StoreError::Unavailable(format!("{}: {error}", Path::new(&name).display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unavailable)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unavailable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -91,12 +92,16 @@ fn lock(path: &Path) -> Result<File> {
 fn migrate(connection: &mut Connection) -> Result<()> {
     let known = MIGRATIONS.len();
     let transaction = connection.transaction().map_err(fault)?;
-    transaction.execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)").map_err(fault)?;
+    transaction
+        .execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+        .map_err(fault)?;
     let sql = "SELECT COALESCE(MAX(version), 0) FROM schema_version";
     let version: i64 = transaction.query_row(sql, [], |row| row.get(0)).map_err(fault)?;
     let version = usize::try_from(version).map_err(corrupt)?;
     if version > known {
-        return Err(StoreError::Refused(format!("it has schema version {version}, this program knows up to {known}")));
+        return Err(StoreError::Refused(format!(
+            "it has schema version {version}, this program knows up to {known}"
+        )));
     }
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
         transaction.execute_batch(migration).map_err(fault)?;
@@ -112,7 +117,9 @@ impl Shared {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(fault)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         let synchronous = if self.durability == Durability::Full { "FULL" } else { "OFF" };
-        for (pragma, value) in [("journal_mode", "WAL"), ("synchronous", synchronous), ("foreign_keys", "OFF")] {
+        for (pragma, value) in
+            [("journal_mode", "WAL"), ("synchronous", synchronous), ("foreign_keys", "OFF")]
+        {
             connection.pragma_update(None, pragma, value).map_err(fault)?;
         }
         Ok(connection)
@@ -151,7 +158,9 @@ pub struct Sqlite {
 
 impl Sqlite {
     fn open(&self) -> Result<&Connection> {
-        self.connection.as_ref().ok_or_else(|| StoreError::Unavailable("the file was closed after a fault".into()))
+        self.connection
+            .as_ref()
+            .ok_or_else(|| StoreError::Unavailable("the file was closed after a fault".into()))
     }
 }
 

@@ -98,6 +98,11 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_order ON outbox (priority, id);
 
+-- Sent rows. Only the recorder deletes from outbox, so that its snapshot never loses to the relay; it clears these along with them.
+CREATE TABLE outbox_sent (
+    id INTEGER PRIMARY KEY
+);
+
 -- Unknown topic ids (NULL) are distinct: two incarnations that cannot be told apart lose no letter.
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
