@@ -2,6 +2,13 @@
 //!
 //! The store keeps bytes and compares revisions; what a cell or a delta means is the core's business.
 
+mod partitions;
+pub mod postgres;
+mod queues;
+mod recording;
+mod sql;
+pub mod sqlite;
+
 use crate::aggregator::partition::{Counters, DeadLetter, Flush, Source, Taken};
 pub use crate::aggregator::window::Span;
 use serde::{Deserialize, Serialize};
