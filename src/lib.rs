@@ -27,6 +27,7 @@ pub mod store;
 pub mod pipeline;
 pub mod consumer;
 pub mod publisher;
+pub mod topics;
 pub mod executor;
 pub mod dead_letter;
 // The edge and the commands.
