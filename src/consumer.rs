@@ -146,7 +146,7 @@ impl SourceLog for KafkaSource {
                 }
                 Kind::Revoke => {
                     drop(event);
-                    let lost = std::mem::take(&mut self.lost) || group.consumer().assignment_lost();
+                    let lost = std::mem::take(&mut self.lost) | group.lost();
                     events.push(LogEvent::Revoked { lost });
                     break;
                 }
@@ -161,8 +161,7 @@ impl SourceLog for KafkaSource {
                     at: Some((topic, partition)),
                     ..
                 } => {
-                    events
-                        .extend(self.assigned.index(&topic, partition).map(LogEvent::OffsetOutOfRange));
+                    events.extend(self.assigned.index(&topic, partition).map(LogEvent::OffsetOutOfRange));
                 }
                 Kind::Failed { code, text, at: Some((topic, partition)), .. } => {
                     events.push(LogEvent::Trouble(format!("{topic}[{partition}]: {code}: {text}")));
@@ -198,8 +197,7 @@ impl SourceLog for KafkaSource {
                 .map_err(|e| unavailable(&format!("partitions of {name}"), &e))?;
             let topic: Arc<str> = name.as_str().into();
             // A topic that does not exist comes with an error and no partitions.
-            let numbers =
-                metadata.topics().iter().filter(|t| t.name() == name).flat_map(|t| t.partitions());
+            let numbers = metadata.topics().iter().filter(|t| t.name() == name).flat_map(|t| t.partitions());
             found.extend(numbers.map(|p| Source { topic: Arc::clone(&topic), partition: p.id() }));
         }
         found.sort();
@@ -215,7 +213,7 @@ impl SourceLog for KafkaSource {
         let list = assigned.list(|index| Some(starts[index].1))?;
         let group = self.group.as_mut().ok_or_else(closed)?;
         // assign() makes librdkafka forget that the assignment was lost; its `Revoked` may not have been polled yet.
-        self.lost |= group.consumer().assignment_lost();
+        self.lost |= !self.assigned.sources.is_empty() && group.lost();
         group.assign(&list)?;
         self.assigned = assigned;
         Ok(())

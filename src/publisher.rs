@@ -69,10 +69,9 @@ impl KafkaPublisher {
 
     /// Makes the client, or makes it anew when it failed or gives messages up too early for this call.
     fn connect(&mut self, timeout: Duration) -> Result<(), LogError> {
-        let usable = self
-            .producer
-            .as_ref()
-            .is_some_and(|client| client.timeout >= timeout && client.producer.client().fatal_error().is_none());
+        let usable = self.producer.as_ref().is_some_and(|client| {
+            client.timeout >= timeout && client.producer.client().fatal_error().is_none()
+        });
         if !usable {
             self.producer = None;
             let producer = BaseProducer::from_config_and_context(&self.config(timeout), Reports::default())
@@ -128,7 +127,11 @@ impl Publisher for KafkaPublisher {
         }
         let failed = self.producer.as_ref().and_then(|client| client.producer.client().fatal_error());
         let failed = failed.map(|(code, text)| format!("{code}: {text}"));
-        results.into_iter().zip(messages).map(|(result, m)| outcome(result, &m.topic, failed.as_deref())).collect()
+        results
+            .into_iter()
+            .zip(messages)
+            .map(|(result, m)| outcome(result, &m.topic, failed.as_deref()))
+            .collect()
     }
 }
 

@@ -73,7 +73,10 @@ struct Seen {
 }
 
 /// Polls until `done` says so.
-fn poll_until(log: &mut KafkaSource, mut done: impl FnMut(&[Seen], &[LogEvent]) -> bool) -> (Vec<Seen>, Vec<LogEvent>) {
+fn poll_until(
+    log: &mut KafkaSource,
+    mut done: impl FnMut(&[Seen], &[LogEvent]) -> bool,
+) -> (Vec<Seen>, Vec<LogEvent>) {
     let (mut seen, mut events) = (Vec::new(), Vec::new());
     let deadline = Instant::now() + PATIENCE;
     while !done(&seen, &events) {
@@ -159,7 +162,8 @@ fn a_new_taking_from_an_older_offset_brings_exactly_the_messages_again() {
         let deadline = Instant::now() + PATIENCE;
         while seen.len() < 500 {
             assert!(Instant::now() < deadline);
-            step(&mut log, &mut seen, &mut events, 500 - seen.len());
+            let rest = 500 - seen.len();
+            step(&mut log, &mut seen, &mut events, rest);
         }
         if paused {
             log.pause(true).unwrap();
@@ -187,7 +191,8 @@ fn paused_partitions_bring_nothing_and_go_on_where_they_stopped() {
     let deadline = Instant::now() + PATIENCE;
     while seen.len() < 700 {
         assert!(Instant::now() < deadline);
-        step(&mut log, &mut seen, &mut events, 700 - seen.len());
+        let rest = 700 - seen.len();
+        step(&mut log, &mut seen, &mut events, rest);
     }
     log.pause(true).unwrap();
     for _ in 0..5 {
@@ -268,6 +273,77 @@ fn a_group_moves_partitions_only_when_their_owner_let_go() {
     first.close();
     assert!(before.elapsed() < Duration::from_secs(5));
     assert_eq!(joined(&shared, topics).1.len(), 4);
+}
+
+#[test]
+#[ignore = "needs Kafka: KAFKA_BOOTSTRAP_SERVERS"]
+fn a_member_without_partitions_waits_for_its_turn() {
+    let topic = topic(1, &[]);
+    write(&numbered(&topic, 0, 0..10));
+    let shared = settings();
+    let topics = std::slice::from_ref(&topic);
+    let mut members =
+        [KafkaSource::new(&shared, topics).unwrap(), KafkaSource::new(&shared, topics).unwrap()];
+    let mut owned: [Option<usize>; 2] = [None, None];
+    let (mut seen, mut events) = (Vec::new(), Vec::new());
+    let mut serve = |member: &mut KafkaSource, owned: &mut Option<usize>| {
+        step(member, &mut seen, &mut events, 100);
+        for event in events.drain(..) {
+            match event {
+                LogEvent::Assigned(sources) => {
+                    let starts: Vec<_> = sources.into_iter().map(|s| (s, 0)).collect();
+                    member.assign(&starts, 1).unwrap();
+                    *owned = Some(starts.len());
+                }
+                LogEvent::Revoked { lost } => {
+                    assert!(!lost);
+                    member.unassign().unwrap();
+                    *owned = None;
+                }
+                _ => {}
+            }
+        }
+        seen.len()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while owned[0].is_none() || owned[1].is_none() || owned[0] == owned[1] {
+        assert!(Instant::now() < deadline, "{owned:?}");
+        for (member, owned) in members.iter_mut().zip(&mut owned) {
+            serve(member, owned);
+        }
+    }
+    let busy = owned.iter().position(|&count| count == Some(1)).unwrap();
+    members[busy].close();
+    let idle = 1 - busy;
+    let before = serve(&mut members[idle], &mut owned[idle]);
+    let deadline = Instant::now() + PATIENCE;
+    while serve(&mut members[idle], &mut owned[idle]) < before + 10 {
+        assert!(Instant::now() < deadline, "{owned:?}");
+    }
+    assert_eq!(owned[idle], Some(1));
+}
+
+#[test]
+#[ignore = "needs Kafka: KAFKA_BOOTSTRAP_SERVERS"]
+fn partitions_that_went_to_another_member_unasked_are_lost() {
+    let topic = topic(2, &[]);
+    let topics = std::slice::from_ref(&topic);
+    let patient = KafkaSettings { session_timeout_ms: 6_000, ..settings() };
+    let mut hasty = patient.clone();
+    hasty.properties.insert("max.poll.interval.ms".into(), "6000".into());
+    let (mut first, sources) = joined(&hasty, topics);
+    let starts: Vec<_> = sources.into_iter().map(|s| (s, 0)).collect();
+    first.assign(&starts, 1).unwrap();
+    // The first polls no more, so the group waits for it only so long.
+    let (mut second, sources) = joined(&patient, topics);
+    assert_eq!(sources.len(), 2);
+    second.assign(&starts, 1).unwrap();
+    // Not even taking anew, before the news is read, makes it look like an orderly rebalance.
+    first.assign(&starts, 2).unwrap();
+    let revoked = |e: &LogEvent| matches!(e, LogEvent::Revoked { .. });
+    let (_, events) = poll_until(&mut first, |_, events| events.iter().any(revoked));
+    assert!(events.contains(&LogEvent::Revoked { lost: true }), "{events:?}");
+    first.unassign().unwrap();
 }
 
 #[test]

@@ -78,6 +78,26 @@ impl Group {
         Ok(())
     }
 
+    /// Whether others may have our partitions already.
+    pub(crate) fn lost(&self) -> bool {
+        // librdkafka does not call the assignment lost when the group ran out of patience over an orderly, unanswered revocation.
+        // But then, too, it has no member id until the next join.
+        self.consumer.assignment_lost() || self.member_id().is_empty()
+    }
+
+    fn member_id(&self) -> String {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client lives; the id is null or a string that is ours to free.
+        unsafe {
+            let id = ffi::rd_kafka_memberid(client);
+            let copy = owned(id);
+            if !id.is_null() {
+                ffi::rd_kafka_mem_free(client, id.cast());
+            }
+            copy
+        }
+    }
+
     /// Leaves the group. Gives up waiting after `limit`; the client then ends on its own thread.
     pub(crate) fn leave(mut self, limit: Duration) {
         // An unanswered rebalance would hold up the client's end for ever; later ones are answered by its own default.
