@@ -1,5 +1,6 @@
 //! The source topics on Kafka: a member of a consumer group that fetches from the offsets the store knows.
 
+pub mod embedded;
 pub(crate) mod group;
 
 use crate::aggregator::partition::Source;
