@@ -139,7 +139,8 @@ fn router_within(api: Api, request_time_max: Duration) -> Router {
 async fn finish(request: Request, next: Next) -> Response {
     let uri_bytes = request.uri().path_and_query().map_or(0, |text| text.as_str().len());
     let mut response = if uri_bytes > URI_BYTES_MAX {
-        ApiError::new(StatusCode::URI_TOO_LONG, "the address is over 8 KiB: shorten the query").into_response()
+        ApiError::new(StatusCode::URI_TOO_LONG, "the address is over 8 KiB: shorten the query")
+            .into_response()
     } else {
         next.run(request).await
     };
@@ -148,7 +149,8 @@ async fn finish(request: Request, next: Next) -> Response {
     if (status.is_client_error() || status.is_server_error()) && !json {
         let mut plain = ApiError::new(status, advice(status)).into_response();
         // `Allow` of a 405 comes from the router.
-        for (name, value) in response.headers().iter().filter(|(name, _)| *name == axum::http::header::ALLOW) {
+        for (name, value) in response.headers().iter().filter(|(name, _)| *name == axum::http::header::ALLOW)
+        {
             plain.headers_mut().insert(name, value.clone());
         }
         response = plain;
@@ -168,7 +170,9 @@ fn advice(status: StatusCode) -> &'static str {
     match status {
         StatusCode::METHOD_NOT_ALLOWED => "this API only reads: use GET",
         StatusCode::PAYLOAD_TOO_LARGE => "the body is over 64 KiB: send none, this API only reads",
-        StatusCode::SERVICE_UNAVAILABLE => "this took too long: retry later, or ask for less (a shorter range, a lower limit)",
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "this took too long: retry later, or ask for less (a shorter range, a lower limit)"
+        }
         _ => "the request cannot be answered: see the API description",
     }
 }
@@ -284,9 +288,14 @@ impl App {
 }
 
 /// Name and value pairs of a query; an empty value counts as not given, a name that is unknown or given twice is refused.
-fn parameters(query: Option<&str>, known: &[&'static str]) -> Result<BTreeMap<&'static str, String>, ApiError> {
+fn parameters(
+    query: Option<&str>,
+    known: &[&'static str],
+) -> Result<BTreeMap<&'static str, String>, ApiError> {
     let pairs: Vec<(String, String)> = axum::extract::Query::try_from_uri(
-        &format!("/?{}", query.unwrap_or("")).parse().map_err(|_| ApiError::bad_request("the query cannot be read"))?,
+        &format!("/?{}", query.unwrap_or(""))
+            .parse()
+            .map_err(|_| ApiError::bad_request("the query cannot be read"))?,
     )
     .map_err(|_| ApiError::bad_request("the query cannot be read: percent-encode its values"))?
     .0;
@@ -300,7 +309,9 @@ fn parameters(query: Option<&str>, known: &[&'static str]) -> Result<BTreeMap<&'
             return Err(ApiError::bad_request(format!("unknown query parameter {name:?}: {hint}")));
         };
         if !value.is_empty() && found.insert(name, value).is_some() {
-            return Err(ApiError::bad_request(format!("query parameter {name} is given twice: give it once")));
+            return Err(ApiError::bad_request(format!(
+                "query parameter {name} is given twice: give it once"
+            )));
         }
     }
     Ok(found)

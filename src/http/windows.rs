@@ -48,7 +48,8 @@ enum WindowType {
 impl WindowType {
     fn parse(name: &str) -> Result<WindowType, ApiError> {
         let aligned = Span::WINDOWS.into_iter().find(|span| span.name() == name).map(WindowType::Aligned);
-        let rolling = || ROLLING.into_iter().find(|(n, _)| *n == name).map(|(n, s)| WindowType::Rolling(n, s));
+        let rolling =
+            || ROLLING.into_iter().find(|(n, _)| *n == name).map(|(n, s)| WindowType::Rolling(n, s));
         aligned.or_else(rolling).ok_or_else(|| {
             let known: Vec<&str> =
                 Span::WINDOWS.into_iter().map(Span::name).chain(ROLLING.map(|(name, _)| name)).collect();
@@ -67,7 +68,7 @@ impl WindowType {
 /// Where the next page begins. Clients hand it back as they got it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cursor {
+struct Cursor {
     /// The window type it was made for.
     window_type: String,
     /// The last record's window start, seconds.
@@ -80,7 +81,7 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Hex of its JSON: opaque, and safe in an address.
-    pub(super) fn encode(&self) -> String {
+    fn encode(&self) -> String {
         let json = serde_json::to_vec(self).expect("a cursor is plain data");
         json.iter().fold(String::with_capacity(json.len() * 2), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
@@ -88,12 +89,14 @@ impl Cursor {
         })
     }
 
-    pub(super) fn decode(hex: &str) -> Option<Cursor> {
+    fn decode(hex: &str) -> Option<Cursor> {
         let digit = |byte: u8| char::from(byte).to_digit(16);
         let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
         let json: Option<Vec<u8>> =
             pairs.iter().map(|[high, low]| Some((digit(*high)? * 16 + digit(*low)?) as u8)).collect();
-        serde_json::from_slice::<Cursor>(&json?).ok().filter(|cursor| (0..TIME_S_MAX).contains(&cursor.start_s))
+        serde_json::from_slice::<Cursor>(&json?)
+            .ok()
+            .filter(|cursor| (0..TIME_S_MAX).contains(&cursor.start_s))
     }
 }
 
@@ -136,7 +139,8 @@ impl Query {
             return Err(ApiError::bad_request("from is after to: swap them"));
         }
         let limit = given.get("limit").map_or(Ok(RECORDS_DEFAULT), |text| limit(text))?;
-        let after = given.get("cursor").map(|hex| cursor(hex, window_type, api.calendar.slice_s())).transpose()?;
+        let after =
+            given.get("cursor").map(|hex| cursor(hex, window_type, api.calendar.slice_s())).transpose()?;
         let group_key = given.remove("group_key");
         Ok(Query { window_type, aggregation_type, group_key, from_s, to_s, limit, after })
     }
@@ -155,7 +159,8 @@ fn instant_s(given: &BTreeMap<&str, String>, name: &str) -> Result<Option<i64>, 
 
 fn limit(text: &str) -> Result<usize, ApiError> {
     let limit = text.parse().ok().filter(|limit| (1..=RECORDS_MAX).contains(limit));
-    limit.ok_or_else(|| ApiError::bad_request(format!("limit must be a whole number from 1 to {RECORDS_MAX}")))
+    limit
+        .ok_or_else(|| ApiError::bad_request(format!("limit must be a whole number from 1 to {RECORDS_MAX}")))
 }
 
 fn cursor(hex: &str, window_type: WindowType, slice_s: i64) -> Result<Cursor, ApiError> {
@@ -221,7 +226,14 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn print(&self, window: Window, aggregation_type: &str, group_key: &str, is_final: bool, cell: &Cell) -> String {
+    fn print(
+        &self,
+        window: Window,
+        aggregation_type: &str,
+        group_key: &str,
+        is_final: bool,
+        cell: &Cell,
+    ) -> String {
         let subject = Subject {
             window_type: self.window_type,
             start_s: window.start_s,
@@ -330,7 +342,12 @@ impl<'a> Merge<'a> {
     }
 }
 
-fn rolling(reader: &Reader, printer: &Printer<'_>, query: &Query, window: Window) -> Result<Page, StoreError> {
+fn rolling(
+    reader: &Reader,
+    printer: &Printer<'_>,
+    query: &Query,
+    window: Window,
+) -> Result<Page, StoreError> {
     let mut range = RangeQuery {
         span: Span::Slice,
         aggregation_type: query.aggregation_type.clone(),
