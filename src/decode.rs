@@ -307,8 +307,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut raw = [None; Field::COUNT];
-                while let Some(FieldName(field)) = map.next_key()? {
-                    match field {
+                while let Some(key) = map.next_key::<&'de RawValue>()? {
+                    match field_of(key.get()) {
                         None => {
                             map.next_value::<IgnoredAny>()?;
                         }
@@ -326,26 +326,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
-struct FieldName(Option<Field>);
-
-impl<'de> Deserialize<'de> for FieldName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-
-        impl Visitor<'_> for NameVisitor {
-            type Value = FieldName;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field name")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
-                Ok(FieldName(Field::of(name)))
-            }
-        }
-
-        deserializer.deserialize_str(NameVisitor)
+/// The field a raw key names. A key that cannot be unescaped (a lone surrogate) names none of ours.
+fn field_of(raw_key: &str) -> Option<Field> {
+    let name = raw_key.strip_prefix('"')?.strip_suffix('"')?;
+    if name.contains('\\') {
+        let name: String = serde_json::from_str(raw_key).ok()?;
+        return Field::of(&name);
     }
+    Field::of(name)
 }
 
 const US_PER_SECOND: i64 = 1_000_000;

@@ -55,7 +55,7 @@ fn settings(args: &DemoArgs, folder: &tempfile::TempDir, servers: &str) -> Resul
     flags.set("EMIT_INTERVAL", "5s");
     flags.set("NODE_ID", "demo");
     if args.exit_when_done {
-        flags.set("SERVICE_PORT", "0");
+        flags.set("HTTP_BIND", "127.0.0.1");
     }
     let mut config = Config::from_sources(std::iter::empty(), flags, |path| std::fs::read_to_string(path))
         .map_err(|faults| part("configuration", &faults))?;
