@@ -18,25 +18,29 @@
 //! `event`, `decode`, `aggregator` and `intent` are pure: no I/O, no clock, no async, no randomness.
 
 // The data path, in its order.
-pub mod event;
-pub mod decode;
 pub mod aggregator;
-pub mod intent;
+pub mod decode;
+pub mod event;
+
 pub mod log;
 pub mod store;
-pub mod pipeline;
+
 pub mod consumer;
-pub mod publisher;
 pub mod executor;
-pub mod dead_letter;
+pub mod intent;
+pub mod outbox;
+pub mod pipeline;
+pub mod publisher;
+pub mod topics;
+
 // The edge and the commands.
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod contract;
-pub mod consul;
+pub mod daemon;
 pub mod demo;
 pub mod generate;
 pub mod http;
-pub mod shutdown;
 pub mod telemetry;

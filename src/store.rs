@@ -10,6 +10,7 @@ mod sql;
 pub mod sqlite;
 
 use crate::aggregator::partition::{Counters, DeadLetter, Flush, Source, Taken};
+pub use crate::aggregator::window::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -138,43 +139,6 @@ pub struct UnfoldedFlush {
     pub event_times: Vec<(Source, i64)>,
     /// Store time at which it was written, µs.
     pub flushed_us: i64,
-}
-
-/// What a cell covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Span {
-    /// A slice (15 minutes by default); rolling windows are merged from these.
-    Slice,
-    /// A clock hour of the zone.
-    Hourly,
-    /// A local day.
-    Daily,
-    /// A local week, from Monday.
-    Weekly,
-    /// A local calendar month.
-    Monthly,
-}
-
-impl Span {
-    /// The aligned windows, shortest first.
-    pub const WINDOWS: [Span; 4] = [Span::Hourly, Span::Daily, Span::Weekly, Span::Monthly];
-
-    /// The name in records, queries and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Span::Slice => "slice",
-            Span::Hourly => "hourly",
-            Span::Daily => "daily",
-            Span::Weekly => "weekly",
-            Span::Monthly => "monthly",
-        }
-    }
-
-    /// The span of a name.
-    pub fn from_name(name: &str) -> Option<Span> {
-        [Span::Slice, Span::Hourly, Span::Daily, Span::Weekly, Span::Monthly].into_iter().find(|s| s.name() == name)
-    }
 }
 
 /// Identity of a cell. Orders by span, start, grouping, group.

@@ -29,9 +29,10 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty ring; `capacity` is 1 to 2³¹.
+    /// An empty ring; `capacity` is 1 to 2³², beyond that 2³².
     pub fn new(capacity: usize) -> Ring {
-        Ring { capacity: capacity.max(1), ids: Vec::new(), oldest: 0, slots: HashTable::new(), hasher: FixedState::default() }
+        let capacity = capacity.clamp(1, 1 << 32);
+        Ring { capacity, ids: Vec::new(), oldest: 0, slots: HashTable::new(), hasher: FixedState::default() }
     }
 
     /// Whether the id is among the last `capacity` counted ones.
