@@ -82,7 +82,11 @@ impl<D: Database> Recording for Recorder<'_, D> {
             let mut values = Vec::with_capacity(piece.len() * KEY_COLUMNS);
             piece.iter().for_each(|key| key_params(key, &mut values));
             let tuples = tuples(piece.len(), KEY_COLUMNS, integer);
-            let sql = format!("SELECT {CELL} FROM cells WHERE ({KEY}) IN (VALUES {tuples})");
+            // The cross join keeps SQLite from scanning all cells: the wanted keys come first, each is looked up.
+            let sql = format!(
+                "WITH wanted (w_span, w_start, w_type, w_group) AS (VALUES {tuples}) SELECT {CELL} FROM wanted CROSS JOIN cells \
+                 WHERE span = w_span AND start_s = w_start AND aggregation_type = w_type AND group_key = w_group"
+            );
             for row in self.db.query(&sql, &values)? {
                 let (key, cell) = cell(row)?;
                 found.insert(key, cell);
@@ -319,14 +323,26 @@ pub fn expire<D: Database>(
     }
     let mut deleted = 0;
     for span in 0..=4i64 {
-        // Within a span the end grows with the start: the scan begins at the oldest and stops at the first that stays.
-        let sql = format!(
-            "DELETE FROM cells WHERE ({KEY}) IN (SELECT {KEY} FROM cells WHERE span = $1 AND start_s < $2 AND end_s <= $2 \
-             ORDER BY {KEY} LIMIT $3)"
-        );
-        deleted += db.execute(&sql, params![span, end_s_max, (limit as u64).saturating_sub(deleted)])?;
+        deleted += expire_span(db, span, end_s_max, (limit as u64).saturating_sub(deleted))?;
     }
     let sql = "DELETE FROM dead_letters WHERE id IN \
                (SELECT id FROM dead_letters WHERE published AND flushed_us < $1 ORDER BY flushed_us, id LIMIT $2)";
     Ok(deleted + db.execute(sql, params![dead_letters_us, limit])?)
+}
+
+/// Deletes the oldest cells of a span that ended by `end_s_max`. Within a span the end grows with the start, so they are one range of
+/// keys: up to the last that `limit` allows, or all.
+fn expire_span<D: Database>(db: &mut D, span: i64, end_s_max: i64, limit: u64) -> Result<u64> {
+    let Some(before) = limit.checked_sub(1) else { return Ok(0) };
+    let ended = "span = $1 AND start_s < $2 AND end_s <= $2";
+    let sql = format!(
+        "SELECT start_s, aggregation_type, group_key FROM cells WHERE {ended} ORDER BY {KEY} LIMIT 1 OFFSET $3"
+    );
+    let Some(mut last) = db.query(&sql, params![span, end_s_max, before])?.pop() else {
+        return db.execute(&format!("DELETE FROM cells WHERE {ended}"), params![span, end_s_max]);
+    };
+    let sql =
+        format!("DELETE FROM cells WHERE {ended} AND (start_s, aggregation_type, group_key) <= ($3, $4, $5)");
+    let (start_s, aggregation_type, group_key) = (last.int(0)?, last.text(1)?, last.text(2)?);
+    db.execute(&sql, params![span, end_s_max, start_s, &aggregation_type, &group_key])
 }
