@@ -51,6 +51,7 @@ fn settings(args: &DemoArgs, folder: &tempfile::TempDir, servers: &str) -> Resul
     flags.set("KAFKA_BOOTSTRAP_SERVERS", servers);
     flags.set("DATABASE_URL", format!("sqlite:{}", folder.path().join("demo.db").display()));
     flags.set("FLUSH_INTERVAL", "1s");
+    flags.set("FLUSH_EVENTS", "2000");
     flags.set("IDLE_TIMEOUT", "5s");
     flags.set("EMIT_INTERVAL", "5s");
     flags.set("NODE_ID", "demo");
