@@ -81,7 +81,10 @@ impl MetricsAggregator {
     }
 
     /// The records of `time_window` in UTC over these events, ordered by window start.
-    pub fn aggregate_events<'e>(events: impl IntoIterator<Item = Event<'e>>, window_type: Span) -> Vec<String> {
+    pub fn aggregate_events<'e>(
+        events: impl IntoIterator<Item = Event<'e>>,
+        window_type: Span,
+    ) -> Vec<String> {
         let groupings = Groupings::of(vec![Grouping::TimeWindow], 1_000);
         let calendar = Calendar::new(chrono_tz::UTC, 900);
         let mut aggregator = MetricsAggregator::new(calendar, window_type, groupings, usize::MAX, usize::MAX);

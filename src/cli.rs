@@ -3,9 +3,9 @@
 use crate::aggregator::group::Grouping;
 use crate::aggregator::window::Span;
 use crate::commands::Format;
+use crate::config::Flags;
 use crate::config::quantity::parse_duration;
 use crate::config::table::SETTINGS;
-use crate::config::Flags;
 use crate::decode::parse_timestamp;
 use crate::generate::{Options, Scenario};
 use chrono_tz::Tz;

@@ -70,7 +70,8 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 pub fn groupings_of(names: Vec<Grouping>, contract: &Contract, max_groups: usize) -> Groupings {
     let aggregation = &contract.aggregation;
     let mut groupings = Groupings::of(names, max_groups);
-    groupings.buckets = Buckets::new(&aggregation.quality_bounds, &aggregation.cost_bounds).unwrap_or_default();
+    groupings.buckets =
+        Buckets::new(&aggregation.quality_bounds, &aggregation.cost_bounds).unwrap_or_default();
     for (grouping, listed) in groupings.list.iter().zip(&mut groupings.listed) {
         let name = grouping.to_string();
         let known = aggregation.groupings.iter().find(|g| g.aggregation_type == name);
@@ -88,7 +89,8 @@ pub fn aggregate(options: &AggregateOptions, contract: &Contract) -> io::Result<
         MetricsAggregator::new(calendar, options.window, groupings, EVENT_BYTES_MAX, usize::MAX);
     let mut bad = BadLines::default();
     for name in &options.files {
-        read_file(name, &mut aggregator, &mut bad).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+        read_file(name, &mut aggregator, &mut bad)
+            .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
     }
     let counters = aggregator.counters().clone();
     let runtime = Runtime {

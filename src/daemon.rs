@@ -117,7 +117,9 @@ pub fn calendar(config: &Config) -> Calendar {
 /// Opens the store of this configuration: the owner of the lock, whose connections the parts use.
 pub fn open_store(config: &Config) -> Result<SqliteDatabase, DaemonError> {
     let Database::Sqlite { path } = &config.database else {
-        return Err(DaemonError::Unsupported("PostgreSQL is not supported yet: use DATABASE_URL=sqlite:PATH"));
+        return Err(DaemonError::Unsupported(
+            "PostgreSQL is not supported yet: use DATABASE_URL=sqlite:PATH",
+        ));
     };
     let database = SqliteDatabase::open(path, true, Durability::Full, Box::new(crate::clock::wall_us))?;
     database.connect()?.open(&meaning(config, &groupings(config)))?;
@@ -247,7 +249,8 @@ impl Daemon {
             dead_letters: config.topics.dead_letters.clone(),
         };
         let publisher = KafkaPublisher::new(&kafka_settings(config, &config.kafka_group_id))?;
-        let mut relay = Relay::new(database.connect()?, publisher, topics, config.metrics_batch_size as usize);
+        let mut relay =
+            Relay::new(database.connect()?, publisher, topics, config.metrics_batch_size as usize);
         let telemetry = self.telemetry.clone();
         self.spawn("publisher", move |stop| {
             while !stop.stopped() {
@@ -333,7 +336,8 @@ pub fn api(config: &Config, database: &SqliteDatabase, telemetry: Telemetry) -> 
 pub fn serve(config: &Config, api: Api, stop: &Stop) -> Result<(), DaemonError> {
     let address = format!("{}:{}", config.http_bind, config.service_port);
     let failed = |source| DaemonError::Http { address: address.clone(), source };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(&address).await.map_err(failed)?;
         tracing::info!(address, "listening");

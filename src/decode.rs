@@ -123,7 +123,13 @@ impl<'a> Object<'a> {
     }
 
     /// A number in units of 10⁻ˢᶜᵃˡᵉ, at most `limit` such units.
-    fn number(&self, field: Field, scale: u32, limit: i128, fraction: Fraction) -> Result<Option<i128>, Fault> {
+    fn number(
+        &self,
+        field: Field,
+        scale: u32,
+        limit: i128,
+        fraction: Fraction,
+    ) -> Result<Option<i128>, Fault> {
         let Some(raw) = self.get(field) else { return Ok(None) };
         match parse_scaled(raw, scale, limit, fraction) {
             Ok(units) => Ok(Some(units)),
@@ -251,8 +257,7 @@ impl<'a> Object<'a> {
 
     fn read_stage(&self, event: &mut Event<'a>) -> Result<(), Fault> {
         event.stage = Some(self.required_text(Field::StageName)?);
-        let (seconds, ms) =
-            (self.duration(Field::DurationSeconds, 6)?, self.duration(Field::DurationMs, 3)?);
+        let (seconds, ms) = (self.duration(Field::DurationSeconds, 6)?, self.duration(Field::DurationMs, 3)?);
         event.duration_us = seconds.or(ms);
         if event.duration_us.is_none() {
             return fault(Cause::MissingField, "duration_seconds or duration_ms");
@@ -360,8 +365,7 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
         digits(&bytes[5..7])? as u32,
         digits(&bytes[8..10])? as u32,
     )?;
-    let (hour, minute, second) =
-        (digits(&bytes[11..13])?, digits(&bytes[14..16])?, digits(&bytes[17..19])?);
+    let (hour, minute, second) = (digits(&bytes[11..13])?, digits(&bytes[14..16])?, digits(&bytes[17..19])?);
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -415,7 +419,8 @@ mod tests {
 
     #[test]
     fn both_vocabularies_and_envelopes_read_alike() {
-        let inner = r#"{"workflow_id":"w","stage_name":"s","duration_ms":1.5,"tokens_consumed":90,"cost_usd":0.009}"#;
+        let inner =
+            r#"{"workflow_id":"w","stage_name":"s","duration_ms":1.5,"tokens_consumed":90,"cost_usd":0.009}"#;
         let envelope = format!(
             r#"{{"envelope_version":"1.0","event_id":"e","event_type":"NODE_GENERATION_STAGE_COMPLETED","event_timestamp":"2026-01-15T10:00:50+00:00","payload":{inner}}}"#
         );
@@ -438,7 +443,9 @@ mod tests {
     #[test]
     fn every_fault_has_its_cause() {
         let with = |rest: &str| {
-            format!(r#"{{"event_type":"CODEGEN_COMPLETED","timestamp":"2026-01-01T00:00:00Z","workflow_id":"w"{rest}}}"#)
+            format!(
+                r#"{{"event_type":"CODEGEN_COMPLETED","timestamp":"2026-01-01T00:00:00Z","workflow_id":"w"{rest}}}"#
+            )
         };
         assert_eq!(cause(&with("")), Cause::MissingField);
         assert_eq!(cause(&with(r#","total_duration_seconds":"1""#)), Cause::WrongType);
@@ -449,7 +456,10 @@ mod tests {
         assert_eq!(cause(&with(r#","total_duration_seconds":1,"total_tokens":1.5"#)), Cause::WrongType);
         assert_eq!(cause(&with(r#","total_duration_seconds":1,"patterns_applied":{}"#)), Cause::WrongType);
         assert_eq!(cause(&with(r#","total_duration_seconds":1,"domain":"\ud800""#)), Cause::InvalidJson);
-        assert_eq!(cause(&with(r#","total_duration_seconds":1,"timestamp":"2026-02-30T00:00:00Z""#)), Cause::InvalidTimestamp);
+        assert_eq!(
+            cause(&with(r#","total_duration_seconds":1,"timestamp":"2026-02-30T00:00:00Z""#)),
+            Cause::InvalidTimestamp
+        );
         assert_eq!(cause(r#"{"event_type":"CODEGEN_DONE","workflow_id":"w"}"#), Cause::UnknownEventType);
         assert_eq!(cause(r#"{"workflow_id":"w"}"#), Cause::UnknownEventType);
         assert_eq!(cause("[]"), Cause::InvalidJson);
@@ -473,10 +483,22 @@ mod tests {
             assert_eq!(parse_timestamp(text), Some(noon), "{text}");
         }
         assert_eq!(parse_timestamp("2026-01-01T12:00:00.1234567Z"), Some(noon + 123_456));
-        for text in ["2026-01-01", "2026-01-01T12:00Z", "2026-01-01T24:00:00Z", "2026-01-01T12:00:60Z", "2026-01-01T12:00:00.Z"] {
+        for text in [
+            "2026-01-01",
+            "2026-01-01T12:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T12:00:60Z",
+            "2026-01-01T12:00:00.Z",
+        ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
-        for text in ["1999-12-31T23:59:59Z", "2100-01-01T00:00:00Z", "2026-01-01T12:00:00+24:00", "2026-01-01T12:00:00 Z", "２026-01-01T12:00:0"] {
+        for text in [
+            "1999-12-31T23:59:59Z",
+            "2100-01-01T00:00:00Z",
+            "2026-01-01T12:00:00+24:00",
+            "2026-01-01T12:00:00 Z",
+            "２026-01-01T12:00:0",
+        ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
     }

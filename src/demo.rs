@@ -71,7 +71,12 @@ fn settings(args: &DemoArgs, folder: &tempfile::TempDir, servers: &str) -> Resul
     Ok(config)
 }
 
-fn drive(args: &DemoArgs, config: &Config, database: &SqliteDatabase, running: &Daemon) -> Result<u8, DaemonError> {
+fn drive(
+    args: &DemoArgs,
+    config: &Config,
+    database: &SqliteDatabase,
+    running: &Daemon,
+) -> Result<u8, DaemonError> {
     let mut store = database.connect()?;
     let mut producer = KafkaPublisher::new(&daemon::kafka_settings(config, "demo-producer"))?;
     let written = produce(args, config, &mut producer, &mut store, running)?;
@@ -94,7 +99,8 @@ fn produce(
 ) -> Result<u64, DaemonError> {
     let live = args.events.is_none() || !args.exit_when_done;
     let hour_us = 3_600_000_000;
-    let defaults = Options { events: args.events.unwrap_or(u64::MAX >> 16), seed: args.seed, ..Options::default() };
+    let defaults =
+        Options { events: args.events.unwrap_or(u64::MAX >> 16), seed: args.seed, ..Options::default() };
     let options = match (live, args.events) {
         // Live load: as many lines as fit the rate, with the present as their time.
         (true, None) => Options {
@@ -103,12 +109,9 @@ fn produce(
             span_us: 24 * hour_us,
             ..defaults
         },
-        (true, Some(events)) => Options {
-            start_us: SystemClock.wall_us() - hour_us,
-            span_us: hour_us,
-            events,
-            ..defaults
-        },
+        (true, Some(events)) => {
+            Options { start_us: SystemClock.wall_us() - hour_us, span_us: hour_us, events, ..defaults }
+        }
         (false, _) => defaults,
     };
     let paced = args.events.is_none();
@@ -154,7 +157,11 @@ fn outgoing(line: Line, config: &Config) -> Outgoing {
     }
 }
 
-fn publish(producer: &mut KafkaPublisher, batch: &mut Vec<Outgoing>, running: &Daemon) -> Result<u64, DaemonError> {
+fn publish(
+    producer: &mut KafkaPublisher,
+    batch: &mut Vec<Outgoing>,
+    running: &Daemon,
+) -> Result<u64, DaemonError> {
     let mut waiting = std::mem::take(batch);
     let count = waiting.len() as u64;
     while !waiting.is_empty() && !running.stop.stopped() {
@@ -176,7 +183,9 @@ fn received(store: &mut impl Store) -> Result<u64, StoreError> {
 /// Every window is final, and nothing is on its way any more.
 fn all_persisted(store: &mut impl Store) -> Result<bool, StoreError> {
     let status = store.status()?;
-    if status.outbox + status.backlog + status.dead_letters_unpublished > 0 || status.recorder.final_watermark_us != i64::MAX {
+    if status.outbox + status.backlog + status.dead_letters_unpublished > 0
+        || status.recorder.final_watermark_us != i64::MAX
+    {
         return Ok(false);
     }
     for span in Span::WINDOWS {
@@ -235,7 +244,10 @@ fn report(args: &DemoArgs, store: &mut impl Store) -> Result<(), DaemonError> {
     let mut records = Vec::new();
     let names: Vec<String> = args.records.group_by.iter().map(ToString::to_string).collect();
     for name in &names {
-        let query = RangeQuery { aggregation_type: Some(name.clone()), ..range(args.records.window, usize::MAX >> 1) };
+        let query = RangeQuery {
+            aggregation_type: Some(name.clone()),
+            ..range(args.records.window, usize::MAX >> 1)
+        };
         records.extend(store.analytics(&query)?);
     }
     records.sort_by_cached_key(|text| sort_key(text));
@@ -265,8 +277,7 @@ fn report(args: &DemoArgs, store: &mut impl Store) -> Result<(), DaemonError> {
 fn sort_key(text: &str) -> (String, String, String) {
     let fields: std::collections::BTreeMap<&str, &serde_json::value::RawValue> =
         serde_json::from_str(text).unwrap_or_default();
-    let get = |key: &str| {
-        fields.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
-    };
+    let get =
+        |key: &str| fields.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     (get("window_start"), get("aggregation_type"), get("group_key"))
 }

@@ -64,7 +64,13 @@ fn head(intent_id: &str, correlation_id: &str, created_us: i64) -> String {
     payload
 }
 
-fn envelope(operation: &str, intent_id: String, correlation_id: &str, at_us: i64, payload: String) -> IntentMessage {
+fn envelope(
+    operation: &str,
+    intent_id: String,
+    correlation_id: &str,
+    at_us: i64,
+    payload: String,
+) -> IntentMessage {
     let mut value = String::from("{");
     text(&mut value, "envelope_id", &intent_id);
     raw(&mut value, "envelope_version", r#"{"major":1,"minor":0,"patch":0}"#);
@@ -164,7 +170,8 @@ pub fn parse(value: &[u8]) -> Result<Effect, BadIntent> {
     };
     match envelope.operation.as_str() {
         EVENT_PUBLISH => {
-            let payload: PublishPayload<'_> = serde_json::from_str(envelope.payload.get()).map_err(|e| bad(&e))?;
+            let payload: PublishPayload<'_> =
+                serde_json::from_str(envelope.payload.get()).map_err(|e| bad(&e))?;
             priority_in_range(payload.priority)?;
             Ok(Effect::Publish {
                 topic: payload.target_topic,
@@ -174,7 +181,8 @@ pub fn parse(value: &[u8]) -> Result<Effect, BadIntent> {
             })
         }
         PERSIST_METRICS => {
-            let payload: PersistPayload<'_> = serde_json::from_str(envelope.payload.get()).map_err(|e| bad(&e))?;
+            let payload: PersistPayload<'_> =
+                serde_json::from_str(envelope.payload.get()).map_err(|e| bad(&e))?;
             priority_in_range(payload.priority)?;
             if payload.target != "store_effect" {
                 return Err(BadIntent(format!("unknown target {:?}", payload.target)));
@@ -307,13 +315,21 @@ mod tests {
     #[test]
     fn the_same_record_gives_the_same_ids() {
         let (row, event_id) = (row(), "e");
-        assert_eq!(event_publish(&row, event_id, "t").intent_id, event_publish(&row, event_id, "t").intent_id);
+        assert_eq!(
+            event_publish(&row, event_id, "t").intent_id,
+            event_publish(&row, event_id, "t").intent_id
+        );
         assert_ne!(event_publish(&row, event_id, "t").intent_id, event_publish(&row, "f", "t").intent_id);
     }
 
     #[test]
     fn what_cannot_be_carried_out_is_refused() {
-        for text in ["", "{}", r#"{"operation":"X","payload":{}}"#, r#"{"operation":"PERSIST_METRICS","payload":{"target":"store_effect","priority":11,"payload":{"metrics":[]}}}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"operation":"X","payload":{}}"#,
+            r#"{"operation":"PERSIST_METRICS","payload":{"target":"store_effect","priority":11,"payload":{"metrics":[]}}}"#,
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -68,7 +68,8 @@ impl<S: Store, P: Publisher> Relay<S, P> {
             let sent: Vec<i64> = sent.map(|(id, _)| *id).collect();
             self.store.outbox_sent(&sent)?;
             relayed.records += sent.len();
-            relayed.failure = relayed.failure.take().or(results.into_iter().find_map(std::result::Result::err));
+            relayed.failure =
+                relayed.failure.take().or(results.into_iter().find_map(std::result::Result::err));
         }
         Ok(())
     }
@@ -76,7 +77,8 @@ impl<S: Store, P: Publisher> Relay<S, P> {
     /// One publish intent a row, then one persist intent for all of them.
     fn intents(&self, rows: &[OutboxRow]) -> (Vec<Outgoing>, Vec<i64>) {
         // Every record was rendered by `record::render`, which writes an event_id.
-        let event_ids: Vec<String> = rows.iter().map(|row| event_id_of(&row.record).unwrap_or_default()).collect();
+        let event_ids: Vec<String> =
+            rows.iter().map(|row| event_id_of(&row.record).unwrap_or_default()).collect();
         let pairs: Vec<(&OutboxRow, &str)> = rows.iter().zip(event_ids.iter().map(String::as_str)).collect();
         let mut messages: Vec<Outgoing> = pairs
             .iter()
@@ -130,5 +132,11 @@ pub fn dead_letter(letter: &DeadLetter, topic: &str) -> Outgoing {
     headers.extend(letter.topic_id.clone().map(|id| ("dlq.topic_id", id)));
     headers.extend(letter.record_time_us.map(|us| ("dlq.timestamp", timestamp(us))));
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_bytes())).collect();
-    Outgoing { topic: topic.to_owned(), partition: None, key: letter.key.clone(), value: letter.value.clone(), headers }
+    Outgoing {
+        topic: topic.to_owned(),
+        partition: None,
+        key: letter.key.clone(),
+        value: letter.value.clone(),
+        headers,
+    }
 }

@@ -107,7 +107,14 @@ pub struct ReducerDriver<L, S, C> {
 
 impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
     /// A driver that has nothing yet.
-    pub fn new(log: L, store: S, clock: C, reducer: Reducer, settings: Settings, telemetry: Telemetry) -> Self {
+    pub fn new(
+        log: L,
+        store: S,
+        clock: C,
+        reducer: Reducer,
+        settings: Settings,
+        telemetry: Telemetry,
+    ) -> Self {
         let guard = StepGuard::new(&clock, settings.clock_step_us_max);
         let flushed_us = clock.monotonic_us();
         ReducerDriver {
@@ -137,7 +144,10 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
             self.react(event);
         }
         let now_us = self.clock.monotonic_us();
-        if self.phase == Phase::Taking && self.backoff.over(now_us) && self.guard.step_us(&self.clock).is_none() {
+        if self.phase == Phase::Taking
+            && self.backoff.over(now_us)
+            && self.guard.step_us(&self.clock).is_none()
+        {
             self.take()?;
         }
         if self.phase == Phase::Running && self.flush_due(now_us) {
@@ -176,7 +186,8 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
                 if self.phase == Phase::Running {
                     self.retake();
                 }
-                let detail = format!("wall clock stepped by {} s; set it right or restart", step_us / 1_000_000);
+                let detail =
+                    format!("wall clock stepped by {} s; set it right or restart", step_us / 1_000_000);
                 self.telemetry.check("clock", Health::Unhealthy, detail);
             }
             None => self.telemetry.check("clock", Health::Healthy, "steady"),
@@ -212,7 +223,11 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
     fn react(&mut self, event: LogEvent) {
         match event {
             LogEvent::Assigned(sources) => {
-                self.telemetry.check("kafka", Health::Healthy, format!("{} partitions assigned", sources.len()));
+                self.telemetry.check(
+                    "kafka",
+                    Health::Healthy,
+                    format!("{} partitions assigned", sources.len()),
+                );
                 self.assigned = sources;
                 self.retake();
             }
@@ -282,7 +297,8 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
         let mut reading = Vec::with_capacity(taken.len());
         for taken in taken {
             if let Some((taken, start)) = self.place(taken)? {
-                let kind = self.settings.kinds.get(taken.source.topic.as_ref()).copied().unwrap_or(Kind::Started);
+                let kind =
+                    self.settings.kinds.get(taken.source.topic.as_ref()).copied().unwrap_or(Kind::Started);
                 starts.push((taken.source.clone(), start));
                 reading.push((taken, kind, start));
             }
@@ -301,7 +317,10 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
         let (wall_us, store_us) = (self.clock.wall_us(), self.store.now_us()?);
         let step_us_max = self.settings.clock_step_us_max;
         if (wall_us - store_us).abs() > step_us_max {
-            return Err(TakeError::Clock(format!("this clock and the store's differ by {} s", (wall_us - store_us) / 1_000_000)));
+            return Err(TakeError::Clock(format!(
+                "this clock and the store's differ by {} s",
+                (wall_us - store_us) / 1_000_000
+            )));
         }
         if wall_us < self.stored_now_us.saturating_sub(step_us_max) {
             return Err(TakeError::Clock("this clock is far behind the time the store has seen".to_owned()));
@@ -318,7 +337,8 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
         };
         let beyond = taken.next_offset.is_some_and(|next| next > bounds.end);
         if recreated || beyond {
-            let why = if recreated { "topic was re-created" } else { "stored offset lies beyond the log's end" };
+            let why =
+                if recreated { "topic was re-created" } else { "stored offset lies beyond the log's end" };
             if !self.settings.restart_recreated {
                 let reason = format!("{why}: set ON_TOPIC_RECREATED=restart to read it from its start");
                 tracing::error!(partition = %taken.source, reason, "partition halted");
@@ -377,7 +397,11 @@ impl<L: SourceLog, S: Store, C: Clock> ReducerDriver<L, S, C> {
 
     /// Back-pressure: too many unfolded flushes pause the reading, not the polling.
     fn hold_back(&mut self, backlog: u64) {
-        let pause = if self.paused { backlog > self.settings.backlog_max / 2 } else { backlog > self.settings.backlog_max };
+        let pause = if self.paused {
+            backlog > self.settings.backlog_max / 2
+        } else {
+            backlog > self.settings.backlog_max
+        };
         if pause != self.paused && self.log.pause(pause).is_ok() {
             self.paused = pause;
             let (health, text) = if pause {
@@ -488,19 +512,24 @@ impl<S: Store, C: Clock> RecorderDriver<S, C> {
         if !self.backoff.over(now_us) {
             return Ok(Recording::default());
         }
-        match self.lead(now_us).and_then(|leads| if leads { self.record() } else { Ok(Recording::default()) }) {
+        match self.lead(now_us).and_then(|leads| if leads { self.record() } else { Ok(Recording::default()) })
+        {
             Ok(recording) => {
                 self.backoff.succeed();
-                self.telemetry.check("recorder", Health::Healthy, if self.epoch.is_some() { "leads" } else { "follows" });
+                self.telemetry.check(
+                    "recorder",
+                    Health::Healthy,
+                    if self.epoch.is_some() { "leads" } else { "follows" },
+                );
                 Ok(recording)
             }
             Err(StoreError::NotLeader) => {
                 self.epoch = None;
                 Ok(Recording::default())
             }
-            Err(error @ (StoreError::OtherGeneration(_) | StoreError::Refused(_) | StoreError::Corrupt(_))) => {
-                Err(DriverError::Store(error))
-            }
+            Err(
+                error @ (StoreError::OtherGeneration(_) | StoreError::Refused(_) | StoreError::Corrupt(_)),
+            ) => Err(DriverError::Store(error)),
             Err(error) => {
                 self.telemetry.check("recorder", Health::Unhealthy, error.to_string());
                 self.epoch = None;
@@ -587,7 +616,13 @@ fn record_once(
     recorder.fold(&mut work, &deltas);
 
     let store_now_us = tx.now_us()?;
-    let present = Present { now_us: wall_us.max(store_now_us), partitions: &partitions, flushes: &flushes, more, end_of_input };
+    let present = Present {
+        now_us: wall_us.max(store_now_us),
+        partitions: &partitions,
+        flushes: &flushes,
+        more,
+        end_of_input,
+    };
     let mut state = recorder.advance(&before, &present);
     let mut due = tx.unfinished(recorder.final_end_s(&state), DUE_CELLS_MAX)?;
     let mut due_more = due.len() >= DUE_CELLS_MAX;

@@ -37,7 +37,9 @@ pub enum StoreError {
     #[error("not the leader any more")]
     NotLeader,
     /// The store holds data of another meaning.
-    #[error("the store was made with other settings ({0}); run `rebuild` to recompute it from Kafka, or restore the settings")]
+    #[error(
+        "the store was made with other settings ({0}); run `rebuild` to recompute it from Kafka, or restore the settings"
+    )]
     OtherGeneration(String),
     /// Another process has the store open, or it was made by a newer version.
     #[error("store refused: {0}")]
@@ -344,7 +346,12 @@ pub trait Store: Send {
 
     /// One recorder transaction (repeatable read): checks the leader's epoch and renews the lease first, then runs `work`, then commits. Serialization
     /// conflicts are retried from the start, at most 10 times, so `work` may run more than once.
-    fn record(&mut self, epoch: i64, lease: Duration, work: &mut dyn FnMut(&mut dyn Recording) -> Result<()>) -> Result<()>;
+    fn record(
+        &mut self,
+        epoch: i64,
+        lease: Duration,
+        work: &mut dyn FnMut(&mut dyn Recording) -> Result<()>,
+    ) -> Result<()>;
 
     /// Unsent records, most urgent first, then oldest; at most `limit` rows and about `bytes_max` bytes (at least one).
     fn outbox(&mut self, limit: usize, bytes_max: usize) -> Result<Vec<OutboxRow>>;

@@ -95,9 +95,13 @@ fn field(record: &Object, path: &str) -> Option<String> {
 
 /// Values are equal as decimals, strings, or objects in any order.
 fn same(left: &str, right: &str) -> bool {
-    if let (Ok(left), Ok(right)) = (serde_json::from_str::<Object>(left), serde_json::from_str::<Object>(right)) {
+    if let (Ok(left), Ok(right)) =
+        (serde_json::from_str::<Object>(left), serde_json::from_str::<Object>(right))
+    {
         return left.len() == right.len()
-            && left.iter().all(|(key, value)| right.get(key).is_some_and(|other| same(value.get(), other.get())));
+            && left
+                .iter()
+                .all(|(key, value)| right.get(key).is_some_and(|other| same(value.get(), other.get())));
     }
     if left.starts_with('"') && right.starts_with('"') {
         return serde_json::from_str::<String>(left).ok() == serde_json::from_str::<String>(right).ok();
@@ -112,7 +116,8 @@ fn same(left: &str, right: &str) -> bool {
 #[test]
 fn every_hand_computed_case_holds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).expect("the cases").map(|e| e.expect("an entry").path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).expect("the cases").map(|e| e.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
     assert!(paths.len() >= 36, "cases are missing: {}", paths.len());

@@ -56,7 +56,8 @@ impl Ring {
             slot
         };
         let (hasher, ids) = (&self.hasher, &self.ids);
-        self.slots.insert_unique(hasher.hash_one(id), slot as u32, |&slot| hasher.hash_one(ids[slot as usize]));
+        self.slots
+            .insert_unique(hasher.hash_one(id), slot as u32, |&slot| hasher.hash_one(ids[slot as usize]));
     }
 
     /// Number of ids in the ring.

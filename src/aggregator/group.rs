@@ -91,10 +91,13 @@ impl FromStr for Grouping {
             "workflow_grouping" => return Ok(Grouping::Workflow),
             _ => {}
         }
-        let find = |part: &str| DIMENSIONS.iter().find(|(_, name)| *name == part).map(|(dimension, _)| *dimension);
+        let find =
+            |part: &str| DIMENSIONS.iter().find(|(_, name)| *name == part).map(|(dimension, _)| *dimension);
         let dimensions: Option<Vec<Dimension>> = name.split('*').map(find).collect();
         match dimensions {
-            Some(parts) if parts.iter().collect::<BTreeSet<_>>().len() == parts.len() => Ok(Grouping::By(parts)),
+            Some(parts) if parts.iter().collect::<BTreeSet<_>>().len() == parts.len() => {
+                Ok(Grouping::By(parts))
+            }
             _ => Err(UnknownGrouping(name.to_owned())),
         }
     }
@@ -135,7 +138,8 @@ impl Buckets {
 impl Default for Buckets {
     fn default() -> Self {
         let texts = |bounds: &[&str]| bounds.iter().map(|b| b.to_string()).collect::<Vec<_>>();
-        Buckets::new(&texts(&["0.6", "0.8"]), &texts(&["0.01", "0.1", "1"])).expect("the default bounds are numbers")
+        Buckets::new(&texts(&["0.6", "0.8"]), &texts(&["0.01", "0.1", "1"]))
+            .expect("the default bounds are numbers")
     }
 }
 
@@ -255,10 +259,18 @@ mod tests {
 
     #[test]
     fn names_read_back() {
-        for name in ["time_window", "stage_grouping", "workflow_grouping", "cost_buckets", "model_grouping*node_type_grouping"] {
+        for name in [
+            "time_window",
+            "stage_grouping",
+            "workflow_grouping",
+            "cost_buckets",
+            "model_grouping*node_type_grouping",
+        ] {
             assert_eq!(name.parse::<Grouping>().unwrap().to_string(), name);
         }
-        for name in ["", "model", "model_grouping*", "model_grouping*model_grouping", "stage_grouping*model_grouping"] {
+        for name in
+            ["", "model", "model_grouping*", "model_grouping*model_grouping", "stage_grouping*model_grouping"]
+        {
             assert!(name.parse::<Grouping>().is_err(), "{name}");
         }
     }
@@ -266,7 +278,8 @@ mod tests {
     #[test]
     fn bucket_bounds_belong_to_the_bucket_above() {
         let buckets = Buckets::default();
-        let quality = |text| Buckets::name(&buckets.quality, &buckets.quality_last, Fixed::parse(text, 1).unwrap());
+        let quality =
+            |text| Buckets::name(&buckets.quality, &buckets.quality_last, Fixed::parse(text, 1).unwrap());
         assert_eq!([quality("0.599999999999"), quality("0.6"), quality("0.8")], ["low", "medium", "high"]);
         let cost = |text| Buckets::name(&buckets.cost, &buckets.cost_last, Fixed::parse(text, 9).unwrap());
         assert_eq!(

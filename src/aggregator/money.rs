@@ -192,7 +192,10 @@ mod tests {
         assert_eq!(fixed("-5e20"), Err(NumberFault::Negative));
         assert_eq!(parse_scaled("4200.0", 0, 1 << 53, Fraction::Refuse), Ok(4200));
         assert_eq!(parse_scaled("4200.5", 0, 1 << 53, Fraction::Refuse), Err(NumberFault::NotWhole));
-        assert_eq!(parse_scaled("9007199254740993", 0, 1 << 53, Fraction::Refuse), Err(NumberFault::TooLarge));
+        assert_eq!(
+            parse_scaled("9007199254740993", 0, 1 << 53, Fraction::Refuse),
+            Err(NumberFault::TooLarge)
+        );
     }
 
     #[test]

@@ -73,7 +73,12 @@ impl Subject<'_> {
     /// The identity of this revision.
     pub fn event_id(&self, events: u64) -> Uuid {
         let id = self.aggregation_id().to_string();
-        id_of(&[&id, &self.rebuild.to_string(), &events.to_string(), if self.is_final { "true" } else { "false" }])
+        id_of(&[
+            &id,
+            &self.rebuild.to_string(),
+            &events.to_string(),
+            if self.is_final { "true" } else { "false" },
+        ])
     }
 }
 
@@ -137,7 +142,9 @@ fn figures(json: &mut Writer, cell: &Cell) {
 
 fn durations(json: &mut Writer, duration: &Sketch) {
     json.optional("avg_duration_seconds", average(duration.sum_us() as i128, duration.count(), US_SCALE));
-    for (percent, key) in [(50, "p50_duration_seconds"), (95, "p95_duration_seconds"), (99, "p99_duration_seconds")] {
+    for (percent, key) in
+        [(50, "p50_duration_seconds"), (95, "p95_duration_seconds"), (99, "p99_duration_seconds")]
+    {
         json.optional(key, duration.percentile_us(percent).map(seconds));
     }
 }
@@ -148,8 +155,12 @@ fn maps(json: &mut Writer, cell: &Cell) {
     json.map("avg_stage_durations", &stages, |json, name, stage| {
         json.optional(name, average(stage.duration.sum_us() as i128, stage.duration.count(), US_SCALE));
     });
-    json.map("stage_metrics", &stages, |json, name, stage| json.object(name, |json| stage_metrics(json, stage)));
-    for (key, cells) in [("model_metrics", detail.map(|d| &d.models)), ("node_type_metrics", detail.map(|d| &d.node_types))] {
+    json.map("stage_metrics", &stages, |json, name, stage| {
+        json.object(name, |json| stage_metrics(json, stage))
+    });
+    for (key, cells) in
+        [("model_metrics", detail.map(|d| &d.models)), ("node_type_metrics", detail.map(|d| &d.node_types))]
+    {
         json.map(key, &shown(cells), |json, name, cell| json.object(name, |json| named_metrics(json, cell)));
     }
 }

@@ -104,7 +104,8 @@ impl Recorder {
             let grouping = usize::from(delta.grouping);
             for (span, start_s, end_s) in self.spans(delta.start_s) {
                 let aggregation_type = self.names[grouping].clone();
-                let mut key = CellKey { span, start_s, aggregation_type, group_key: delta.group_key.to_string() };
+                let mut key =
+                    CellKey { span, start_s, aggregation_type, group_key: delta.group_key.to_string() };
                 if !work.cells.contains_key(&key) {
                     let count = work.counts.entry((span, start_s, key.aggregation_type.clone())).or_default();
                     if !self.groupings.admits(grouping, &delta.group_key, *count as usize) {
@@ -142,7 +143,8 @@ impl Recorder {
         }
         next.final_watermark_us = next.final_watermark_us.max(next.watermark_us);
         if all_idle {
-            next.final_watermark_us = next.final_watermark_us.max(next.now_us - self.rules.out_of_orderness_us);
+            next.final_watermark_us =
+                next.final_watermark_us.max(next.now_us - self.rules.out_of_orderness_us);
         }
         if present.end_of_input && !present.more {
             next.final_watermark_us = i64::MAX;

@@ -95,7 +95,10 @@ impl Reducer {
     pub fn take(&mut self, taken: Vec<(Taken, Kind, i64)>, floor_us: i64) {
         self.drop_all();
         self.floor_us = floor_us;
-        self.owned = taken.into_iter().map(|(taken, kind, start)| Owned::new(taken, kind, start, self.limits.ids_max)).collect();
+        self.owned = taken
+            .into_iter()
+            .map(|(taken, kind, start)| Owned::new(taken, kind, start, self.limits.ids_max))
+            .collect();
     }
 
     /// Gives everything up: deltas, ids, counters and offsets since the last flush are forgotten, for they will be read again.

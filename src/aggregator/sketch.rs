@@ -367,8 +367,10 @@ mod tests {
     #[test]
     fn buckets_agree_with_the_hdr_histogram_library() {
         let mut hdr = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 2_592_000_000_000, 2).unwrap();
-        let values: Vec<u64> =
-            (0..4000u64).map(|i| (i * i * i * 7_919) % 2_592_000_000_000 >> (i % 40)).map(|v| v.max(1)).collect();
+        let values: Vec<u64> = (0..4000u64)
+            .map(|i| (i * i * i * 7_919) % 2_592_000_000_000 >> (i % 40))
+            .map(|v| v.max(1))
+            .collect();
         values.iter().for_each(|&v| hdr.record(v).unwrap());
         for &value in &values {
             assert_eq!(bucket_top(bucket_of(value)), hdr.highest_equivalent(value), "value {value}");

@@ -37,7 +37,9 @@ impl Span {
 
     /// The span of a name.
     pub fn from_name(name: &str) -> Option<Span> {
-        [Span::Slice, Span::Hourly, Span::Daily, Span::Weekly, Span::Monthly].into_iter().find(|s| s.name() == name)
+        [Span::Slice, Span::Hourly, Span::Daily, Span::Weekly, Span::Monthly]
+            .into_iter()
+            .find(|s| s.name() == name)
     }
 }
 
@@ -191,18 +193,42 @@ mod tests {
 
     #[test]
     fn days_follow_the_zone() {
-        assert_eq!(window("Europe/Berlin", Span::Daily, "2026-03-29T12:00:00Z"), ("2026-03-28T23:00:00Z".into(), 23 * 3600));
-        assert_eq!(window("Europe/Berlin", Span::Daily, "2026-10-25T12:00:00Z"), ("2026-10-24T22:00:00Z".into(), 25 * 3600));
-        assert_eq!(window("Asia/Kathmandu", Span::Hourly, "2026-01-01T00:00:00Z"), ("2025-12-31T23:15:00Z".into(), 3600));
-        assert_eq!(window("UTC", Span::Weekly, "2026-01-01T00:00:00Z"), ("2025-12-29T00:00:00Z".into(), 7 * 86400));
-        assert_eq!(window("UTC", Span::Monthly, "2024-02-29T23:59:59Z"), ("2024-02-01T00:00:00Z".into(), 29 * 86400));
-        assert_eq!(window("America/Santiago", Span::Daily, "2026-09-06T12:00:00Z"), ("2026-09-06T04:00:00Z".into(), 23 * 3600));
+        assert_eq!(
+            window("Europe/Berlin", Span::Daily, "2026-03-29T12:00:00Z"),
+            ("2026-03-28T23:00:00Z".into(), 23 * 3600)
+        );
+        assert_eq!(
+            window("Europe/Berlin", Span::Daily, "2026-10-25T12:00:00Z"),
+            ("2026-10-24T22:00:00Z".into(), 25 * 3600)
+        );
+        assert_eq!(
+            window("Asia/Kathmandu", Span::Hourly, "2026-01-01T00:00:00Z"),
+            ("2025-12-31T23:15:00Z".into(), 3600)
+        );
+        assert_eq!(
+            window("UTC", Span::Weekly, "2026-01-01T00:00:00Z"),
+            ("2025-12-29T00:00:00Z".into(), 7 * 86400)
+        );
+        assert_eq!(
+            window("UTC", Span::Monthly, "2024-02-29T23:59:59Z"),
+            ("2024-02-01T00:00:00Z".into(), 29 * 86400)
+        );
+        assert_eq!(
+            window("America/Santiago", Span::Daily, "2026-09-06T12:00:00Z"),
+            ("2026-09-06T04:00:00Z".into(), 23 * 3600)
+        );
     }
 
     #[test]
     fn an_hour_is_cut_at_an_offset_change_inside_it() {
-        assert_eq!(window("Australia/Lord_Howe", Span::Hourly, "2026-10-03T15:20:00Z"), ("2026-10-03T14:30:00Z".into(), 3600));
-        assert_eq!(window("Australia/Lord_Howe", Span::Hourly, "2026-10-03T15:40:00Z"), ("2026-10-03T15:30:00Z".into(), 1800));
+        assert_eq!(
+            window("Australia/Lord_Howe", Span::Hourly, "2026-10-03T15:20:00Z"),
+            ("2026-10-03T14:30:00Z".into(), 3600)
+        );
+        assert_eq!(
+            window("Australia/Lord_Howe", Span::Hourly, "2026-10-03T15:40:00Z"),
+            ("2026-10-03T15:30:00Z".into(), 1800)
+        );
     }
 
     #[test]

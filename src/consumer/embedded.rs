@@ -1,8 +1,8 @@
 //! An embedded broker for the demo: librdkafka's mock cluster. It keeps 5 MiB a partition, in memory.
 
 use crate::log::LogError;
-use rdkafka::producer::DefaultProducerContext;
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 
 /// A broker inside this process.
 pub struct EmbeddedBroker {

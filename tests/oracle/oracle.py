@@ -110,7 +110,7 @@ def decimal_field(owner, name, limit):
         raise Bad(f"{name} is negative")
     if value > limit:
         raise Bad(f"{name} is out of range")
-    return abs(value)
+    return value.copy_abs()  # abs() would round a tiny exponent to zero
 
 
 def scaled(value, digits):
