@@ -4,14 +4,25 @@ use crate::aggregator::group::Grouping;
 use crate::aggregator::window::Span;
 use crate::commands::Format;
 use crate::config::Flags;
-use crate::config::quantity::parse_duration;
-use crate::config::table::SETTINGS;
+use crate::config::quantity::{parse_duration, parse_integer};
 use crate::decode::parse_timestamp;
 use crate::generate::{Options, Scenario};
 use chrono_tz::Tz;
-use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failure, 64 bad usage or configuration, 65 bad data (--strict), 69 a service is not available.
+mod settings;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  failure
+   64  bad usage or configuration
+   65  bad data (aggregate --strict)
+   69  a service is not available
+   70  internal error
+  130  interrupted
+
 Settings of run, topics and config come from flags, then environment variables (KAFKA_GROUP_ID is --kafka-group-id), then defaults; `config print` shows them.";
 
 /// Exact, live metrics of code-generation pipelines.
@@ -96,7 +107,7 @@ pub struct AggregateArgs {
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
     /// Number of lines, bad ones and duplicates included.
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub events: u64,
     /// Same seed, same lines.
     #[arg(long, default_value_t = 0)]
@@ -141,7 +152,7 @@ impl GenerateArgs {
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Number of generated lines; without it, load until Ctrl-C.
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub events: Option<u64>,
     /// Same seed, same lines.
     #[arg(long, default_value_t = 7)]
@@ -167,6 +178,10 @@ fn grouping(text: &str) -> Result<Grouping, String> {
     text.parse().map_err(|error: crate::aggregator::group::UnknownGrouping| error.to_string())
 }
 
+fn count(text: &str) -> Result<u64, String> {
+    parse_integer(text).map_err(|error| error.to_string())
+}
+
 fn zone(text: &str) -> Result<Tz, String> {
     text.parse().map_err(|_| "not an IANA time zone, such as UTC or Europe/Berlin".to_owned())
 }
@@ -179,39 +194,27 @@ fn duration_us(text: &str) -> Result<i64, String> {
     parse_duration(text).map(|duration| duration.as_micros() as i64).map_err(|error| error.to_string())
 }
 
-/// Reads the command line. Settings flags are taken from the one table of settings.
-pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<(Cli, Flags), clap::Error> {
-    let mut command = Cli::command();
-    for name in ["run", "topics", "config"] {
-        command = command.mut_subcommand(name, |sub| {
-            SETTINGS.iter().fold(sub, |sub, setting| {
-                let arg = Arg::new(setting.name)
-                    .long(setting.flag())
-                    .value_name("VALUE")
-                    .help(setting.description)
-                    .help_heading("Settings")
-                    .global(true);
-                sub.arg(arg)
-            })
-        });
-    }
+/// The commands that take settings as flags.
+const WITH_SETTINGS: [&str; 3] = ["run", "topics", "config"];
+
+/// Reads the command line, the program's name first. Settings flags are made from the one table of settings.
+///
+/// # Errors
+/// Help and version too: the error knows whether it belongs on stderr.
+pub fn parse<A>(arguments: impl IntoIterator<Item = A>) -> Result<(Cli, Flags), clap::Error>
+where
+    A: Into<OsString> + Clone,
+{
+    let command = WITH_SETTINGS
+        .into_iter()
+        .fold(Cli::command(), |command, name| command.mut_subcommand(name, settings::with_settings));
     let matches = command.try_get_matches_from(arguments)?;
     let mut flags = Flags::default();
-    if let Some((name, sub)) = matches.subcommand()
-        && ["run", "topics", "config"].contains(&name)
-    {
-        collect(sub, &mut flags);
+    if let Some((_, below)) = matches.subcommand().filter(|(name, _)| WITH_SETTINGS.contains(name)) {
+        settings::collect(below, &mut flags);
     }
     Ok((Cli::from_arg_matches(&matches)?, flags))
 }
 
-fn collect(matches: &ArgMatches, flags: &mut Flags) {
-    for setting in SETTINGS {
-        if let Ok(Some(value)) = matches.try_get_one::<String>(setting.name) {
-            flags.set(setting.name, value.clone());
-        }
-    }
-    if let Some((_, sub)) = matches.subcommand() {
-        collect(sub, flags);
-    }
-}
+#[cfg(test)]
+mod tests;

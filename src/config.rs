@@ -3,28 +3,28 @@
 //! A setting comes from its flag, else from its environment variable, else from its default. `table` says which there are
 //! and what they may hold; rules between settings are here.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 
 use crate::contract::{Contract, ENVIRONMENT_CHARS_MAX, ENVIRONMENT_PLACEHOLDER, TopicSpec, is_topic_name};
 
 mod fault;
+mod parts;
 mod print;
 pub mod quantity;
 mod read;
+mod rules;
 mod secret;
 mod sources;
 pub(crate) mod suggest;
 pub mod table;
 
 pub use fault::{Cause, ConfigFault, ConfigFaults};
+pub use parts::{ConsulConfig, LogFormat, OnTopicRecreated, Role, Roles, Topics};
 pub use print::{ShownSetting, settings_markdown, settings_text};
 pub use secret::{Database, KafkaProperties, Secret};
 pub use sources::{Flags, Origin};
@@ -95,7 +95,7 @@ pub struct Config {
     pub live_timeout: Duration,
     /// Host under which others reach this process.
     pub service_host: String,
-    /// Port of HTTP.
+    /// Port of HTTP; 0 takes any free one.
     pub service_port: u16,
     /// Address on which HTTP listens.
     pub http_bind: IpAddr,
@@ -108,141 +108,6 @@ pub struct Config {
     /// Form of the log.
     pub log_format: LogFormat,
     shown: Vec<ShownSetting>,
-}
-
-/// The real names of all topics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topics {
-    /// CODEGEN_STARTED.
-    pub started: String,
-    /// CODEGEN_STAGE_COMPLETED.
-    pub stage_completed: String,
-    /// CODEGEN_COMPLETED.
-    pub completed: String,
-    /// CODEGEN_FAILED.
-    pub failed: String,
-    /// GENERATION_METRICS_RECORDED.
-    pub metrics_recorded: String,
-    /// Intents.
-    pub intents: String,
-    /// Dead letters.
-    pub dead_letters: String,
-}
-
-impl Topics {
-    /// The four that are read: started, stage completed, completed, failed.
-    pub fn inputs(&self) -> [&str; 4] {
-        [&self.started, &self.stage_completed, &self.completed, &self.failed]
-    }
-
-    /// All seven, in the order of [`crate::contract::ContractTopics::all`].
-    pub fn all(&self) -> [&str; 7] {
-        let [started, stage_completed, completed, failed] = self.inputs();
-        [
-            started,
-            stage_completed,
-            completed,
-            failed,
-            &self.metrics_recorded,
-            &self.intents,
-            &self.dead_letters,
-        ]
-    }
-}
-
-/// The Consul agent, spoken to over plain `http://`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsulConfig {
-    /// Host of the agent.
-    pub host: String,
-    /// Port of the agent.
-    pub port: u16,
-    /// ACL token.
-    pub token: Option<Secret>,
-}
-
-/// One part of the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Consumes, decodes and flushes.
-    Reducer,
-    /// Folds flushes into cells.
-    Recorder,
-    /// Relays the outbox to the coordination topic.
-    Publisher,
-    /// Carries out intents.
-    Executor,
-    /// Answers queries.
-    Api,
-}
-
-impl Role {
-    /// All roles, in the order of the data path.
-    pub const ALL: [Role; 5] = [Role::Reducer, Role::Recorder, Role::Publisher, Role::Executor, Role::Api];
-
-    /// The word for it in `ROLES`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Reducer => "reducer",
-            Role::Recorder => "recorder",
-            Role::Publisher => "publisher",
-            Role::Executor => "executor",
-            Role::Api => "api",
-        }
-    }
-}
-
-/// The roles of one process, at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roles(BTreeSet<Role>);
-
-impl Roles {
-    /// Whether `role` is among them.
-    pub fn has(&self, role: Role) -> bool {
-        self.0.contains(&role)
-    }
-
-    /// Whether this process does everything.
-    pub fn is_all(&self) -> bool {
-        self.0.len() == Role::ALL.len()
-    }
-
-    fn parse(text: &str) -> Result<Roles, Cause> {
-        if text.eq_ignore_ascii_case("all") {
-            return Ok(Roles(Role::ALL.into()));
-        }
-        let role = |word: &str| {
-            let word = word.trim();
-            let found = Role::ALL.into_iter().find(|role| role.name().eq_ignore_ascii_case(word));
-            found.ok_or_else(|| Cause::from(format!("{word:?} is no role")))
-        };
-        text.split(',').map(role).collect::<Result<_, _>>().map(Roles)
-    }
-}
-
-impl fmt::Display for Roles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.0.iter().map(|role| role.name()).collect();
-        f.write_str(&names.join(","))
-    }
-}
-
-/// What to do about a topic that was deleted and made anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnTopicRecreated {
-    /// Halt its partitions and say so.
-    Halt,
-    /// Take them from their start, as a new incarnation.
-    Restart,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// The environment of this process. Text that is not Unicode is made so, which leaves it invalid wherever it matters.
@@ -321,7 +186,7 @@ impl Config {
             log_format: if reader.choice("LOG_FORMAT") == "json" { LogFormat::Json } else { LogFormat::Text },
             shown: Vec::new(),
         };
-        check_combinations(reader, &config);
+        rules::check_combinations(reader, &config);
         reader.sort_shown();
         config.shown = std::mem::take(&mut reader.shown);
         for (name, origin) in property_origins {
@@ -359,7 +224,7 @@ fn read_topics<R: Fn(&Path) -> io::Result<String>>(
     environment: &str,
 ) -> Topics {
     let mut topic = |name: &'static str, spec: &TopicSpec| {
-        reader.value_or(name, spec.template.clone(), Origin::Contract, |text| {
+        reader.value_or(name, spec.name_in(environment), Origin::Contract, |text| {
             let name = text.replace(ENVIRONMENT_PLACEHOLDER, environment);
             if is_topic_name(&name) { Ok(name) } else { Err("not the name of a topic".into()) }
         })
@@ -398,95 +263,6 @@ fn read_consul<R: Fn(&Path) -> io::Result<String>>(reader: &mut Reader<R>) -> Op
     let token = reader.token("CONSUL_HTTP_TOKEN", 1);
     let enabled = reader.boolean("CONSUL_ENABLE_REGISTRATION");
     host.filter(|_| enabled).map(|host| ConsulConfig { host, port, token })
-}
-
-/// What must hold between settings that are each allowed.
-fn check_combinations<R: Fn(&Path) -> io::Result<String>>(reader: &mut Reader<R>, config: &Config) {
-    let flushes = 3 * config.flush_interval;
-    reader.require(
-        &["DRAIN_TIMEOUT", "SESSION_TIMEOUT"],
-        config.drain_timeout < config.session_timeout,
-        "DRAIN_TIMEOUT must be below SESSION_TIMEOUT, or partitions go to others before the last flush",
-    );
-    reader.require(
-        &["IDLE_TIMEOUT", "FLUSH_INTERVAL"],
-        config.idle_timeout >= flushes,
-        "IDLE_TIMEOUT must be at least three times FLUSH_INTERVAL, by which idle partitions are told",
-    );
-    reader.require(
-        &["LIVE_TIMEOUT", "FLUSH_INTERVAL"],
-        config.live_timeout >= flushes,
-        "LIVE_TIMEOUT must be at least three times FLUSH_INTERVAL, or a healthy process looks dead",
-    );
-    reader.require(
-        &["EMIT_INTERVAL", "FLUSH_INTERVAL"],
-        config.emit_interval >= config.flush_interval,
-        "EMIT_INTERVAL must be at least FLUSH_INTERVAL: nothing changes between flushes",
-    );
-    reader.require(
-        &["GRACE_PERIOD", "RETENTION"],
-        config.grace_period < config.retention,
-        "GRACE_PERIOD must be below RETENTION, or windows are deleted before they are final",
-    );
-    reader.require(
-        &["MAX_OUT_OF_ORDERNESS", "RETENTION"],
-        config.max_out_of_orderness < config.retention,
-        "MAX_OUT_OF_ORDERNESS must be below RETENTION",
-    );
-    reader.require(
-        &["ROLES", "DATABASE_URL"],
-        config.roles.is_all() || matches!(config.database, Database::Postgres { .. }),
-        "SQLite serves one process: run all roles or use PostgreSQL",
-    );
-    let aggregation = &config.contract.aggregation;
-    reader.require(
-        &["METRICS_WINDOW_TYPE", "CONTRACT_PATH"],
-        aggregation.has_window(&config.metrics_window_type),
-        format!("the contract keeps only the windows {}", aggregation.windows.join(", ")),
-    );
-    reader.require(
-        &["REPORTING_TIMEZONE", "CONTRACT_PATH"],
-        slice_divides_offsets(config.reporting_timezone, aggregation.slice_minutes),
-        format!(
-            "the contract's slice of {} min does not divide the zone's offsets",
-            aggregation.slice_minutes
-        ),
-    );
-    check_topics(reader, &config.topics);
-}
-
-fn check_topics<R: Fn(&Path) -> io::Result<String>>(reader: &mut Reader<R>, topics: &Topics) {
-    const NAMES: [&str; 7] = [
-        "TOPIC_STARTED",
-        "TOPIC_STAGE_COMPLETED",
-        "TOPIC_COMPLETED",
-        "TOPIC_FAILED",
-        "TOPIC_METRICS_RECORDED",
-        "TOPIC_INTENTS",
-        "TOPIC_DEAD_LETTERS",
-    ];
-    let all = topics.all();
-    for (index, name) in NAMES.into_iter().enumerate() {
-        if let Some(earlier) = all[..index].iter().position(|topic| *topic == all[index]) {
-            reader.require(
-                &[NAMES[earlier], name],
-                false,
-                "two topics with one name: give them different ones",
-            );
-        }
-    }
-}
-
-/// Whether every offset of `zone` is a whole number of slices on every day of the years that events may have.
-fn slice_divides_offsets(zone: Tz, slice_minutes: u32) -> bool {
-    const FIRST_DAY: i64 = 10_957; // 2000-01-01
-    const LAST_DAY: i64 = 47_481; // 2099-12-31
-    let slice_seconds = i32::try_from(slice_minutes * 60).unwrap_or(i32::MAX);
-    (FIRST_DAY..=LAST_DAY).all(|day| {
-        let noon = DateTime::<Utc>::UNIX_EPOCH + chrono::TimeDelta::seconds(day * 86_400 + 43_200);
-        let offset = zone.offset_from_utc_datetime(&noon.naive_utc()).fix().local_minus_utc();
-        offset % slice_seconds == 0
-    })
 }
 
 fn is_node_id_char(c: char) -> bool {

@@ -213,7 +213,7 @@ pub enum Need {
 #[derive(Debug, Error)]
 pub enum ContractFault {
     /// The text is not YAML, or a key stands twice.
-    #[error("not readable as YAML: {0}")]
+    #[error("not readable as YAML: {}", .0.without_snippet())]
     Syntax(Box<serde_saphyr::Error>),
     /// A key is not there.
     #[error("{path}: missing; add {expected}")]

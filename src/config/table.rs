@@ -239,7 +239,7 @@ pub const SETTINGS: &[Setting] = &[
         "With lag, no flush for so long means not live.",
     ),
     fixed("SERVICE_HOST", HOST, "localhost", "Host under which others reach this process."),
-    fixed("SERVICE_PORT", Kind::Integer(1, 65_535), "8063", "Port of HTTP."),
+    fixed("SERVICE_PORT", Kind::Integer(0, 65_535), "8063", "Port of HTTP; 0 takes any free one."),
     fixed("HTTP_BIND", Kind::Text("an IP address"), "127.0.0.1", "Address on which HTTP listens."),
     secret(derived(
         "API_TOKEN",

@@ -99,6 +99,7 @@ fn every_setting_of_the_table_is_read_and_shown_once() {
     let shown: Vec<&str> = config.shown().iter().map(|shown| shown.name.as_str()).collect();
     let table: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
     assert_eq!(shown, table);
+    assert_eq!(config.shown()[3].value, "dev.codegen.started.v1", "topics under their real names");
 }
 
 #[test]
@@ -256,7 +257,7 @@ fn values_that_are_not_allowed_are_named_with_what_is() {
         ("MAX_EVENT_BYTES", "9MiB", "from 1KiB to 8MiB"),
         ("SESSION_TIMEOUT", "5s", "from 6s to 5m"),
         ("SERVICE_HOST", "http://h", "without scheme"),
-        ("SERVICE_PORT", "0", "from 1 to 65535"),
+        ("SERVICE_PORT", "65536", "from 0 to 65535"),
         ("HTTP_BIND", "localhost", "an IP address"),
         ("CONSUL_HOST", "https://consul", "without scheme"),
         ("CONSUL_PORT", "tcp://10.0.0.1:8500", "enableServiceLinks"),
@@ -394,6 +395,7 @@ fn settings_that_do_not_go_together_are_told() {
             &[("RETENTION", "1d"), ("MAX_OUT_OF_ORDERNESS", "1d")],
             "MAX_OUT_OF_ORDERNESS must be below RETENTION",
         ),
+        (&[("SERVICE_PORT", "0"), ("CONSUL_HOST", "c")], "a port that is known beforehand"),
         (&[("ROLES", "reducer")], "SQLite serves one process: run all roles or use PostgreSQL"),
         (&[("TOPIC_FAILED", "dev.codegen.started.v1")], "two topics with one name"),
     ] {

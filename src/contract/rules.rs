@@ -35,7 +35,8 @@ pub(super) const COST_LIMITS: BoundLimits =
 
 pub(super) fn check_version(section: &mut Section<'_>, key: &str, version: &str) {
     let number = |part: &str| !part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit());
-    if !version.is_empty() && !(version.split('.').count() == 3 && version.split('.').all(number)) {
+    let valid = version.split('.').count() == 3 && version.split('.').all(number);
+    if !version.is_empty() && !valid {
         section.refuse(key, version, "write three numbers such as 1.0.0");
     }
 }
@@ -128,23 +129,29 @@ pub(super) fn read_groupings(section: &mut Section<'_>) -> Vec<Grouping> {
     groupings
 }
 
-fn check_type(item: &mut Section<'_>, grouping: &Grouping) {
-    let given = grouping.aggregation_type.as_str();
-    if given.is_empty() || AGGREGATION_TYPES.contains(&given) {
-        return;
+/// Says what is wrong with the name of an aggregation type, composites included.
+fn check_aggregation_type(given: &str) -> Result<(), String> {
+    if AGGREGATION_TYPES.contains(&given) {
+        return Ok(());
     }
     if !given.contains('*') {
-        return item.refuse(
-            "type",
-            given,
-            &format!("write one of {}, or a composite a*b", AGGREGATION_TYPES.join(", ")),
-        );
+        return Err(format!("write one of {}, or a composite a*b", AGGREGATION_TYPES.join(", ")));
     }
-    let parts: Vec<&str> = grouping.parts().collect();
+    let parts: Vec<&str> = given.split('*').collect();
     let distinct: BTreeSet<&str> = parts.iter().copied().collect();
-    if distinct.len() != parts.len() || !parts.iter().all(|part| COMPOSITE_PARTS.contains(part)) {
-        let parts = COMPOSITE_PARTS.join(", ");
-        item.refuse("type", given, &format!("a composite joins two or more different ones of {parts} by *"));
+    if distinct.len() == parts.len() && parts.iter().all(|part| COMPOSITE_PARTS.contains(part)) {
+        return Ok(());
+    }
+    Err(format!("a composite joins two or more different ones of {} by *", COMPOSITE_PARTS.join(", ")))
+}
+
+fn check_type(item: &mut Section<'_>, grouping: &Grouping) {
+    let given = grouping.aggregation_type.as_str();
+    if given.is_empty() {
+        return;
+    }
+    if let Err(remedy) = check_aggregation_type(given) {
+        item.refuse("type", given, &remedy);
     }
 }
 

@@ -88,7 +88,7 @@ fn text_that_is_no_yaml_is_one_fault() {
     for text in ["a: [", "a: 1\na: 2"] {
         let faults = faults_of(text);
         assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(faults[0].starts_with("not readable as YAML"), "{faults:?}");
+        assert!(faults[0].starts_with("not readable as YAML: ") && !faults[0].contains('\n'), "{faults:?}");
     }
     for text in ["", "- a list"] {
         let faults = faults_of(text);
