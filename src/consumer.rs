@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Longest wait for the broker's answer to a question about topics.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a topic's id, which not every broker tells.
+const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for leaving the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A poll returns with what it has after that many events.
@@ -90,6 +92,8 @@ pub struct KafkaSource {
     paused: bool,
     /// Ownership was lost, but its `Revoked` is still in the queue.
     lost: bool,
+    /// Whether the broker told the last topic's id: one that does not would cost a timeout for each partition. Asked again at each taking.
+    ids_told: bool,
 }
 
 impl KafkaSource {
@@ -104,6 +108,7 @@ impl KafkaSource {
             assigned: Assignment::default(),
             paused: false,
             lost: false,
+            ids_told: true,
         })
     }
 
@@ -183,10 +188,14 @@ impl SourceLog for KafkaSource {
             .consumer()
             .fetch_watermarks(&source.topic, source.partition, QUERY_TIMEOUT)
             .map_err(|e| unavailable(&format!("bounds of {source}"), &e))?;
-        Ok(Bounds { start, end, topic_id: group.topic_id(&source.topic, QUERY_TIMEOUT) })
+        let topic_id =
+            if self.ids_told { self.group()?.topic_id(&source.topic, TOPIC_ID_TIMEOUT) } else { None };
+        self.ids_told = topic_id.is_some();
+        Ok(Bounds { start, end, topic_id })
     }
 
     fn partitions(&mut self) -> Result<Vec<Source>, LogError> {
+        self.ids_told = true;
         let mut found = Vec::new();
         for name in &self.topics {
             let metadata = self
