@@ -1,11 +1,11 @@
 //! `run`: all parts of the daemon in one process, each on its own thread, until told to stop or one of them fails.
 
 use crate::aggregator::accumulator::Groupings;
-use crate::aggregator::group::Buckets;
 use crate::aggregator::recorder::{Recorder, TimeRules};
 use crate::aggregator::reducer::{Limits, Reducer};
 use crate::aggregator::window::{Calendar, Span};
 use crate::clock::SystemClock;
+use crate::commands::groupings_of;
 use crate::config::{Config, Database, OnTopicRecreated};
 use crate::consumer::{KafkaSettings, KafkaSource};
 use crate::event::Kind;
@@ -83,12 +83,10 @@ impl Stop {
 
 /// What the numbers mean under this configuration.
 pub fn groupings(config: &Config) -> Groupings {
-    let aggregation = &config.contract.aggregation;
-    // The contract was validated: every name is a grouping and every bound a number.
-    let list = aggregation.groupings.iter().filter_map(|g| g.aggregation_type.parse().ok()).collect();
-    let listed = aggregation.groupings.iter().map(|g| g.values.iter().cloned().collect()).collect();
-    let buckets = Buckets::new(&aggregation.quality_bounds, &aggregation.cost_bounds).unwrap_or_default();
-    Groupings { list, listed, buckets, groups_max: config.max_groups as usize }
+    // The contract was validated: every name is a grouping.
+    let names = &config.contract.aggregation.groupings;
+    let list = names.iter().filter_map(|g| g.aggregation_type.parse().ok()).collect();
+    groupings_of(list, &config.contract, config.max_groups as usize)
 }
 
 fn meaning(config: &Config, groupings: &Groupings) -> Meaning {

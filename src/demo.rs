@@ -189,15 +189,12 @@ fn all_persisted(store: &mut impl Store) -> Result<bool, StoreError> {
         return Ok(false);
     }
     for span in Span::WINDOWS {
-        let cells = store.cells(&range(span, usize::MAX >> 1))?;
-        if cells.iter().any(|(_, cell)| !cell.is_final) {
-            return Ok(false);
-        }
-        if store.analytics(&range(span, usize::MAX >> 1))?.len() < cells.len() {
-            return Ok(false);
-        }
-        let last = store.analytics(&range(span, usize::MAX >> 1))?;
-        if last.iter().any(|record| !record.contains("\"is_final\":true")) {
+        let everything = range(span, usize::MAX >> 1);
+        let cells = store.cells(&everything)?;
+        let records = store.analytics(&everything)?;
+        let all_final = cells.iter().all(|(_, cell)| cell.is_final)
+            && records.iter().all(|record| record.contains("\"is_final\":true"));
+        if !all_final || records.len() < cells.len() {
             return Ok(false);
         }
     }

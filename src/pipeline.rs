@@ -96,7 +96,7 @@ pub struct ReducerDriver<L, S, C> {
     phase: Phase,
     /// What the group says is ours.
     assigned: Vec<Source>,
-    /// Index into the reducer's partitions by index into the log's.
+    /// The number of the present taking: messages of earlier ones are ignored.
     taking: u64,
     stored_now_us: i64,
     flushed_us: i64,
